@@ -1,0 +1,131 @@
+"""The app's settings, typed: ``settings.DJANGO_WORKFLOWS`` validated into a frozen model.
+
+Read at use (``conf.get().IDLE_TIMEOUT``), so that ``override_settings`` works; the parsed model is kept
+until the setting changes. ``checks.py`` turns what :func:`problems` finds into system check messages.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _number_not_bool(value: Any) -> Any:
+    """Refuse True and False where a number is meant: pydantic would read them as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not a boolean")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_number_not_bool), Field(ge=1)]
+
+
+class WorkflowEntry(BaseModel):
+    """One entry of WORKFLOWS in its long form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    # Dotted path to a Workflow class, an instance, or a callable without arguments that makes one.
+    workflow: str
+    # Dotted paths to Event classes that are sent from outside or written to the stream without
+    # appearing in a step's signature.
+    additional_events: tuple[str, ...] = ()
+
+
+def _entry(value: Any) -> Any:
+    """Read the short form (a dotted path) as the long one."""
+    if isinstance(value, str):
+        return {"workflow": value}
+    if isinstance(value, dict) and isinstance(value.get("additional_events"), list):
+        return {**value, "additional_events": tuple(value["additional_events"])}
+    return value
+
+
+class Settings(BaseModel):
+    """``DJANGO_WORKFLOWS`` with defaults; a key that is not here is a misconfiguration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # What is served: name in the URL -> dotted path, or {"workflow": path, "additional_events": [paths]}.
+    WORKFLOWS: dict[str, Annotated[WorkflowEntry, BeforeValidator(_entry)]] = {}
+    # Alias of the database that holds handlers, journals and events.
+    DATABASE: str = "default"
+    # Seconds without anything to do after which a waiting run leaves memory; None keeps it there.
+    IDLE_TIMEOUT: Seconds | None = 60.0
+    # Seconds of silence after which an SSE stream sends a comment; None sends none.
+    SSE_HEARTBEAT_INTERVAL: Seconds | None = 25.0
+    # Seconds to wait before each retry of a failed write; after the last one the run is let go.
+    PERSISTENCE_BACKOFF: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (0.5, 3.0)
+    # Whether a start may bring a serialized Context along (it can set a run's whole internal state).
+    ACCEPT_CONTEXT_API: bool = False
+    # Dotted paths of DRF classes; None takes the site's REST_FRAMEWORK defaults.
+    AUTHENTICATION_CLASSES: tuple[str, ...] | None = None
+    PERMISSION_CLASSES: tuple[str, ...] | None = None
+    # Whether this process executes runs; False only serves and leaves them to workers.
+    EXECUTE: bool = True
+    # Seconds without a heartbeat after which a worker counts as dead and its runs are taken over.
+    LEASE_TIMEOUT: Seconds = 30.0
+    # Seconds between two looks at the database for mail and runs that no hint announced.
+    POLL_INTERVAL: Seconds = 1.0
+    # Requests that are inside Django (middleware and view) at the same time.
+    THREADS: Count = 8
+    # Synchronous steps that run at the same time.
+    STEP_THREADS: Count = 16
+    # Largest request body in bytes; a larger one is answered 413 before it is read.
+    MAX_BODY_SIZE: Count = 8 * 1024 * 1024
+    # Durability of a commit on SQLite at a power failure (a crash of the process loses nothing either way).
+    SQLITE_SYNCHRONOUS: Literal["NORMAL", "FULL"] = "NORMAL"
+
+
+_parsed: Settings | None = None
+
+
+def get() -> Settings:
+    """Return the validated settings.
+
+    Raises:
+        ImproperlyConfigured: ``DJANGO_WORKFLOWS`` does not validate; the message lists every problem.
+    """
+    global _parsed
+    if _parsed is None:
+        found = problems()
+        if found:
+            raise ImproperlyConfigured("DJANGO_WORKFLOWS: " + "; ".join(found))
+        _parsed = Settings.model_validate(getattr(settings, "DJANGO_WORKFLOWS", {}))
+    return _parsed
+
+
+def problems() -> list[str]:
+    """Describe what is wrong with ``DJANGO_WORKFLOWS``, one sentence each; empty when it is valid."""
+    raw = getattr(settings, "DJANGO_WORKFLOWS", {})
+    if not isinstance(raw, dict):
+        return [f"expected a dictionary, got {type(raw).__name__}"]
+    try:
+        Settings.model_validate(raw)
+    except ValidationError as error:
+        return [_sentence(item) for item in error.errors(include_url=False)]
+    if raw.get("DATABASE", "default") not in settings.DATABASES:
+        return [f"DATABASE: {raw['DATABASE']!r} is not an alias of settings.DATABASES"]
+    return []
+
+
+def _sentence(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
+        return f"{where}: unknown key; known are {', '.join(Settings.model_fields)}"
+    return f"{where}: {item['msg']}, got {item['input']!r}"
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    global _parsed
+    if setting in ("DJANGO_WORKFLOWS", "DATABASES"):
+        _parsed = None
+
+
+setting_changed.connect(_forget, dispatch_uid="django_workflows.conf")

@@ -1,0 +1,35 @@
+"""A run's state, as the engine's state store writes it, and the snapshot that a run begins from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.utils import timezone
+
+from django_workflows import database
+from django_workflows.leases import Lease
+from django_workflows.models import Context
+
+
+def save(states: Iterable[tuple[Lease, str]]) -> None:
+    """Write the states of any number of runs, whose leases the transaction holds."""
+    now = timezone.now()
+    rows = [Context(handler_id=lease.handler, state=state, updated_at=now) for lease, state in states]
+    database.upsert(Context, rows, key=["handler"], update=["state", "updated_at"])
+
+
+def begin(handler: int, *, state: str | None, snapshot: str | None) -> None:
+    """Write what a new run begins from: a state, and the engine's state before the first tick.
+
+    A continued handler keeps its state when none is given.
+    """
+    now = timezone.now()
+    row = Context(handler_id=handler, state=state, snapshot=snapshot, snapshot_sequence=-1, updated_at=now)
+    update = ["snapshot", "snapshot_sequence", "updated_at"]
+    if state is not None:
+        update.append("state")
+    database.upsert(Context, [row], key=["handler"], update=update)
+
+
+def read(handler: int) -> Context | None:
+    return Context.objects.using(database.alias()).filter(handler_id=handler).first()

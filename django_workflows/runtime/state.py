@@ -1,0 +1,37 @@
+"""The engine's state storage over a run's own record.
+
+The process that executes a run is the only one that writes its state, so the last record stands in memory and
+a load costs no query; a save returns when it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from workflows.context.state_store import StateRecord
+
+if TYPE_CHECKING:
+    from django_workflows.runtime.run import Run
+
+
+class RunStateStorage:
+    """State of one run, for the engine's ``StateStoreFacade``."""
+
+    def __init__(self, run: Run, record: str | None) -> None:
+        self._run = run
+        self._record = record
+
+    async def load(self) -> StateRecord | None:
+        return None if self._record is None else StateRecord(data=self._record)
+
+    async def save(self, record: StateRecord) -> None:
+        data = record.data if isinstance(record.data, str) else json.dumps(record.data)
+        await self._run.record_state(data)
+        self._record = data
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[RunStateStorage]:
+        yield self

@@ -1,0 +1,313 @@
+"""Group commit: one thread with one connection writes what everybody in this process has to write.
+
+Whoever has something to write submits it and awaits a future. The thread takes what has gathered into one
+transaction, commits, and resolves the futures: so the price of a commit is shared by all that waited for one,
+the event loop is never blocked, and nobody hears of a success that is not on disk.
+
+A request that cannot be written must not hurt the others. When a transaction fails and the database is there,
+its requests are repeated one by one; when the database is not there (or says that another try may help), each
+is put off by PERSISTENCE_BACKOFF and, after the last try, refused with PersistenceFailed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, connections
+
+from django_workflows import conf, contexts, database, eventlog, handlers, journal, leases, mailbox, notify
+from django_workflows.eventlog import EventEntry
+from django_workflows.exceptions import LeaseLost, PersistenceFailed, WorkflowsError
+from django_workflows.handlers import Ending, Start
+from django_workflows.journal import TickEntry
+from django_workflows.leases import Lease
+from django_workflows.models import Handler
+
+logger = logging.getLogger("django_workflows.writer")
+
+# A transaction takes at most this many requests, so that the first of them does not wait for long.
+MAX_BATCH = 256
+
+_UNCHANGED: Any = object()
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one run has to write, all or nothing.
+
+    Attributes:
+        lease: the run, and the right to write it.
+        ticks: entries for its journal.
+        events: entries for its event log.
+        state: the state store's record, None when unchanged.
+        consumed: primary keys of the messages that the ticks consume.
+        idle_since: since when it waits for an event from outside, None when it does not, or unchanged.
+        ending: how it ended, None while it goes on.
+    """
+
+    lease: Lease
+    ticks: list[TickEntry] = field(default_factory=list)
+    events: list[EventEntry] = field(default_factory=list)
+    state: str | None = None
+    consumed: list[int] = field(default_factory=list)
+    idle_since: datetime | None = _UNCHANGED
+    ending: Ending | None = None
+
+
+Call = Callable[[], Any]
+Request = Changes | Start | Call
+
+
+@dataclass(slots=True)
+class _Submitted:
+    request: Request
+    # Called in the writer's thread with (result, error); exactly once.
+    reply: Callable[[Any, BaseException | None], None]
+    attempts: int = 0
+
+
+class Writer:
+    """The writing thread of a process.
+
+    Args:
+        on_interval: called in the thread every ``interval`` seconds, with the thread's connection; for the
+            worker's heartbeat, which must not depend on an event loop that a step may block.
+        interval: seconds.
+    """
+
+    def __init__(self, *, on_interval: Callable[[], None] | None = None, interval: float = 10.0) -> None:
+        self._queue: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
+        self._postponed: list[tuple[float, int, _Submitted]] = []
+        self._order = itertools.count()
+        self._on_interval = on_interval
+        self._interval = interval
+        self._next_interval = time.monotonic() + interval
+        self._stopping = False
+        self._replies: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, Any]]] = {}
+        self._thread = threading.Thread(target=self._run, name="django-workflows-writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Write what was submitted, without further retries, and end the thread."""
+        self._queue.put(None)
+        self._thread.join(timeout)
+
+    def submit(self, request: Request) -> asyncio.Future[Any]:
+        """Write a request in one of the next transactions; from an event loop.
+
+        Returns a future with the result once it is committed: None for Changes, the Handler for a Start, what
+        it returned for a callable. It raises LeaseLost, PersistenceFailed, or what the callable raised.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def reply(result: Any, error: BaseException | None) -> None:
+            self._replies.setdefault(loop, []).append((future, result, error))
+
+        self._queue.put(_Submitted(request, reply))
+        return future
+
+    # --- the thread -----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        database.own_connection()
+        try:
+            while not (self._stopping and self._queue.empty()):
+                batch = self._gather()
+                if batch:
+                    self._write(batch)
+                    self._deliver()
+                self._interval_passed()
+            for _, _, submitted in self._postponed:
+                submitted.reply(None, PersistenceFailed())
+            self._deliver()
+        except BaseException:
+            logger.critical("the writer thread died; nothing can be written any more", exc_info=True)
+            raise
+        finally:
+            database.drop_connection()
+
+    def _gather(self) -> list[_Submitted]:
+        """Wait for something to write and take what else is there."""
+        now = time.monotonic()
+        until = self._next_interval
+        if self._postponed:
+            until = min(until, self._postponed[0][0])
+        batch: list[_Submitted] = []
+        with contextlib.suppress(queue.Empty):
+            self._take(self._queue.get(timeout=max(0.0, until - now)), batch)
+            while len(batch) < MAX_BATCH:
+                self._take(self._queue.get_nowait(), batch)
+        now = time.monotonic()
+        while self._postponed and self._postponed[0][0] <= now:
+            batch.append(heapq.heappop(self._postponed)[2])
+        return batch
+
+    def _take(self, submitted: _Submitted | None, batch: list[_Submitted]) -> None:
+        if submitted is None:
+            self._stopping = True
+        else:
+            batch.append(submitted)
+
+    def _write(self, batch: Sequence[_Submitted]) -> None:
+        try:
+            results = self._commit([submitted.request for submitted in batch])
+        except Exception as error:
+            self._failed(batch, error)
+            return
+        for submitted, result in zip(batch, results, strict=True):
+            if isinstance(result, LeaseLost):
+                submitted.reply(None, result)
+            else:
+                submitted.reply(result, None)
+                request = submitted.request
+                if isinstance(request, Changes) and (request.events or request.ending is not None):
+                    lease, ended = request.lease, request.ending is not None
+                    notify.committed(lease.handler, lease.run, request.events, ended=ended)
+
+    def _commit(self, requests: Sequence[Request]) -> list[Any]:
+        """Write requests in one transaction; returns a result for each, LeaseLost for refused ones."""
+        with database.atomic():
+            results: dict[int, Any] = {}
+            changes = [request for request in requests if isinstance(request, Changes)]
+            held = leases.hold([change.lease for change in changes]) if changes else set()
+            write_changes([change for change in changes if change.lease in held])
+            fresh = [request for request in requests if isinstance(request, Start) and not request.chosen]
+            if fresh:
+                simple = [r for r in fresh if r.state is None and r.snapshot is None]
+                started = handlers.start_many(simple) if simple else []
+                results.update(zip(map(id, simple), started, strict=True))
+            for request in requests:
+                if isinstance(request, Changes):
+                    results[id(request)] = None if request.lease in held else LeaseLost()
+                elif isinstance(request, Start):
+                    if id(request) not in results:
+                        results[id(request)] = handlers.start(request)
+                else:
+                    results[id(request)] = request()
+            return [results[id(request)] for request in requests]
+
+    def _failed(self, batch: Sequence[_Submitted], error: Exception) -> None:
+        available = _database_answers()
+        if len(batch) > 1 and available:
+            for submitted in batch:
+                self._write([submitted])
+            return
+        for submitted in batch:
+            request = submitted.request
+            if isinstance(error, WorkflowsError):
+                submitted.reply(None, error)
+            elif isinstance(error, IntegrityError) and isinstance(request, Changes):
+                # Somebody else wrote this position of the journal: the constraint behind the fence.
+                submitted.reply(None, LeaseLost())
+            elif isinstance(error, IntegrityError) and isinstance(request, Start):
+                self._settle_start(submitted, request)
+            elif database.is_transient(error):
+                self._postpone(submitted, error)
+            else:
+                logger.error("a write failed for good: %s", error, exc_info=error)
+                submitted.reply(None, error)
+
+    def _settle_start(self, submitted: _Submitted, request: Start) -> None:
+        """Answer a start whose row is there already: it is ours when an earlier try was committed unheard."""
+        found = Handler.objects.using(database.alias()).filter(run_id=request.run_id).first()
+        if found is not None:
+            submitted.reply(found, None)
+        else:
+            submitted.reply(None, PersistenceFailed())
+
+    def _postpone(self, submitted: _Submitted, error: Exception) -> None:
+        backoff = conf.get().PERSISTENCE_BACKOFF
+        if submitted.attempts >= len(backoff) or self._stopping:
+            logger.error(
+                "a write failed %d times, giving up: %s", submitted.attempts + 1, error, exc_info=error
+            )
+            refused = PersistenceFailed()
+            refused.__cause__ = error
+            submitted.reply(None, refused)
+            return
+        delay = backoff[submitted.attempts]
+        submitted.attempts += 1
+        logger.warning("a write failed, trying again in %.1f s: %s", delay, error)
+        heapq.heappush(self._postponed, (time.monotonic() + delay, next(self._order), submitted))
+
+    def _deliver(self) -> None:
+        """Resolve the futures of a batch with one wake-up of each event loop."""
+        replies, self._replies = self._replies, {}
+        for loop, results in replies.items():
+            # A loop that is closed has nobody who waits.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, results)
+
+    def _interval_passed(self) -> None:
+        if time.monotonic() < self._next_interval:
+            return
+        self._next_interval = time.monotonic() + self._interval
+        if self._on_interval is not None:
+            try:
+                self._on_interval()
+            except Exception as error:
+                logger.warning("the heartbeat failed: %s", error)
+                database.drop_connection()
+
+
+def write_changes(changes: Iterable[Changes]) -> None:
+    """Write what runs have to write, in a transaction that holds their leases."""
+    changes = list(changes)
+    ticks = [(change.lease, tick) for change in changes for tick in change.ticks]
+    events = [(change.lease, event) for change in changes for event in change.events]
+    states = [(change.lease, change.state) for change in changes if change.state is not None]
+    consumed = [message for change in changes for message in change.consumed]
+    idle = [(change.lease, change.idle_since) for change in changes if change.idle_since is not _UNCHANGED]
+    endings = [(change.lease, change.ending) for change in changes if change.ending is not None]
+    if ticks:
+        journal.append(ticks)
+    if events:
+        eventlog.append(events)
+    if states:
+        contexts.save(states)
+    if consumed:
+        mailbox.consume(consumed)
+    if idle:
+        handlers.idle(idle)
+    if endings:
+        handlers.end(endings)
+
+
+def _resolve(results: Iterable[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+    for future, result, error in results:
+        if future.cancelled():
+            # Whoever waited went away; the write stands.
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+            # A waiter that goes away before it looks is normal; the error is logged where it matters.
+            future.exception()
+
+
+def _database_answers() -> bool:
+    """Reconnect after an error and tell whether the database is there."""
+    database.drop_connection()
+    try:
+        with connections[database.alias()].cursor() as cursor:
+            cursor.execute("SELECT 1")
+            cursor.fetchone()
+    except Exception:
+        database.drop_connection()
+        return False
+    return True

@@ -1,0 +1,247 @@
+"""Ticks, events and state to JSON and back; the envelope that goes over the wire.
+
+Nothing is rebuilt by a name that the workflow does not declare: every serializer here resolves only the
+workflow's own events, its additional events, its state type and what the engine itself persists.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from llama_agents.client.protocol.serializable_events import EventEnvelope, EventValidationError
+from pydantic_core import PydanticSerializationError, to_json
+from workflows.context.serializers import BaseSerializer, JsonSerializer
+from workflows.context.state_store import DictState, infer_state_type
+from workflows.events import Event, InternalDispatchEvent, StartEvent
+from workflows.runtime.types.results import AddWaiter, StepWorkerResult
+from workflows.runtime.types.ticks import TickAddEvent, TickStepResult, WorkflowTick, WorkflowTickAdapter
+
+from django_workflows.exceptions import InvalidEvent, NotSerializable
+from django_workflows.registry import Served
+
+# Event classes that a serializer is known to find by name.
+_readable: WeakKeyDictionary[BaseSerializer, set[type[Event]]] = WeakKeyDictionary()
+_serializers: WeakKeyDictionary[Any, tuple[Served, BaseSerializer]] = WeakKeyDictionary()
+
+# Python, and with it the published client, splits lines at these; JSON allows them raw in a string.
+_LINE_BREAKS = {ord("\u2028"): "\\u2028", ord("\u2029"): "\\u2029", ord("\u0085"): "\\u0085"}
+_HAS_LINE_BREAK = re.compile("[\u2028\u2029\u0085]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def serializer(served: Served) -> BaseSerializer:
+    """Return the serializer of a workflow's ticks, start events and state.
+
+    It is the workflow's own where it has one; a JsonSerializer with an allow-list is extended by what the
+    workflow declares.
+    """
+    known = _serializers.get(served.workflow)
+    if known is not None and known[0] is served:
+        return known[1]
+    chosen = served.workflow.serializer or JsonSerializer(allowed_types=[])
+    if isinstance(chosen, JsonSerializer):
+        declared: list[type[Any]] = [*served.workflow.events, *served.additional_events]
+        state_type = infer_state_type(served.workflow)
+        if state_type is not DictState:
+            declared.append(state_type)
+        chosen = chosen.with_types(*declared)
+    _serializers[served.workflow] = (served, chosen)
+    return chosen
+
+
+# --- journal ---------------------------------------------------------------------------------------
+
+
+def dump_tick(tick: WorkflowTick, using: BaseSerializer) -> str:
+    """Write a tick for the journal.
+
+    Raises:
+        NotSerializable: it holds a value that the serializer cannot write.
+    """
+    for cls in _event_classes(tick):
+        _check_declared(cls, using)
+    return _dump(tick, using, f"a {type(tick).__name__}")
+
+
+def _event_classes(tick: WorkflowTick) -> Iterator[type[Event]]:
+    """Yield the event classes that reading the tick again will have to find by name."""
+    if isinstance(tick, TickAddEvent):
+        yield type(tick.event)
+    elif isinstance(tick, TickStepResult):
+        for result in tick.result:
+            if isinstance(result, AddWaiter):
+                yield result.event_type
+                if result.waiter_event is not None:
+                    yield type(result.waiter_event)
+            elif isinstance(result, StepWorkerResult) and result.result is not None:
+                yield type(result.result)
+        for sent in tick.sends:
+            yield type(sent.event)
+
+
+def _check_declared(cls: type[Event], using: BaseSerializer) -> None:
+    """Refuse a class now that could not be read after a restart, when it would be too late."""
+    if not isinstance(using, JsonSerializer):
+        return
+    checked = _readable.setdefault(using, set())
+    if cls in checked:
+        return
+    name = f"{cls.__module__}.{cls.__name__}"
+    try:
+        found = using.resolve_class(name)
+    except Exception:
+        found = None
+    if found is not cls:
+        raise NotSerializable(
+            f"the event {name} is not declared by the workflow, so the run could not be resumed; "
+            "name it in a step's signature or in additional_events"
+        )
+    checked.add(cls)
+
+
+def load_tick(data: str, using: BaseSerializer) -> WorkflowTick:
+    """Read a tick that :func:`dump_tick` wrote."""
+    with using.validation_context():
+        return WorkflowTickAdapter.validate_python(using.deserialize(data))
+
+
+def dump_event(event: Event, using: BaseSerializer) -> str:
+    """Write a start event or a posted event so that :func:`load_event` rebuilds the same class."""
+    return _dump(event, using, f"the event {type(event).__name__}")
+
+
+def load_event(data: str, using: BaseSerializer) -> Event:
+    event = using.deserialize(data)
+    if not isinstance(event, Event):
+        raise NotSerializable(f"expected a stored event, found {type(event).__name__}")
+    return event
+
+
+def _dump(value: Any, using: BaseSerializer, what: str) -> str:
+    try:
+        return using.serialize(value)
+    except Exception as error:
+        raise NotSerializable(f"{what} cannot be stored: {error}") from error
+
+
+# --- wire --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An event as its readers get it.
+
+    Attributes:
+        type: the class's name.
+        internal: whether it is sent only to readers that ask for internal events.
+        data: the reference's EventEnvelopeWithMetadata as JSON, on one line.
+    """
+
+    type: str
+    internal: bool
+    data: str
+
+
+@lru_cache(maxsize=1024)
+def _wire_metadata(cls: type[Event]) -> tuple[str, bool, str]:
+    """Return a class's name, whether it is internal, and the end of its envelopes."""
+    parents = []
+    for parent in cls.mro()[1:]:
+        if parent is Event:
+            break
+        if issubclass(parent, Event):
+            parents.append(parent.__name__)
+    tail = to_json(
+        {
+            "qualified_name": f"{cls.__module__}.{cls.__name__}",
+            "type": cls.__name__,
+            "types": parents or None,
+        }
+    )
+    return cls.__name__, issubclass(cls, InternalDispatchEvent), "," + tail.decode()[1:]
+
+
+def envelope(event: Event) -> Envelope:
+    """Produce an event's envelope.
+
+    Half a surrogate pair, which no UTF-8 text can hold, becomes U+FFFD; characters at which readers split
+    lines are escaped.
+
+    Raises:
+        NotSerializable: the event holds a value that has no JSON.
+    """
+    name, internal, tail = _wire_metadata(type(event))
+    try:
+        try:
+            value = event.model_dump_json()
+        except PydanticSerializationError as error:
+            if "surrogates" not in str(error):
+                raise
+            value = _without_surrogates(event.model_dump(mode="json"))
+    except Exception as error:
+        raise NotSerializable(f"the event {name} cannot be written as JSON: {error}") from error
+    data = f'{{"value":{value}{tail}'
+    if _HAS_LINE_BREAK.search(data):
+        data = data.translate(_LINE_BREAKS)
+    return Envelope(name, internal, data)
+
+
+def _without_surrogates(value: Any) -> str:
+    return to_json(json.loads(storable(json.dumps(value, ensure_ascii=False)))).decode()
+
+
+def storable(text: str) -> str:
+    """Replace what no database can hold in a text: half surrogate pairs, and NUL (PostgreSQL)."""
+    return _LONE_SURROGATE.sub("\ufffd", text).replace("\x00", "\ufffd")
+
+
+def without_qualified_name(data: str) -> str:
+    """Return an envelope's JSON as readers with ``include_qualified_name=false`` get it."""
+    parsed = json.loads(data)
+    parsed["qualified_name"] = None
+    text = to_json(parsed).decode()
+    return text.translate(_LINE_BREAKS) if _HAS_LINE_BREAK.search(text) else text
+
+
+# --- from outside ------------------------------------------------------------------------------------
+
+
+def parse_start_event(data: Any, served: Served) -> StartEvent:
+    """Read a start event from a request: a plain object, an envelope, either as a JSON string, or None.
+
+    Raises:
+        InvalidEvent: it is none of these, or the workflow's start event class refuses it.
+    """
+    expected = served.start_event_class
+    event = _parse({} if data is None else data, served, "Validation error for 'start_event'", expected)
+    if not isinstance(event, expected):
+        raise InvalidEvent(
+            f"Start event must be an instance of {expected.__name__}, got {type(event).__name__}"
+        )
+    return event
+
+
+def parse_event(data: Any, served: Served) -> Event:
+    """Read an event for a run from a request: an envelope, or one as a JSON string.
+
+    Raises:
+        InvalidEvent: it is neither, its type is not declared by the workflow, or its class refuses it.
+    """
+    return _parse(data, served, "Failed to deserialize event", None)
+
+
+def _parse(data: Any, served: Served, problem: str, explicit: type[Event] | None) -> Event:
+    try:
+        return EventEnvelope.parse(data, served.events, explicit_event=explicit)
+    except EventValidationError as error:
+        raise InvalidEvent(str(error) if explicit is None else f"{problem}: {error}") from None
+    except RecursionError:
+        raise InvalidEvent(f"{problem}: it is nested too deeply") from None
+    except Exception as error:
+        raise InvalidEvent(f"{problem}: {error}") from None

@@ -1,0 +1,351 @@
+"""The application's verbs: start, send_event, cancel, purge, and waiting for an end.
+
+Views, admin, commands and your own code call these; they decide, the storage modules write. Each verb has a
+synchronous form for ordinary Django code and an asynchronous one (``a...``). Called inside
+``transaction.atomic()``, the synchronous form takes effect if and only if the transaction commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from workflows import Context as EngineContext
+from workflows.context.state_store import is_durable_serialized_state
+from workflows.context.state_store_integration import decode_seed_state, string_record_from_state
+from workflows.events import Event, StartEvent
+
+from django_workflows import conf, database, handlers, mailbox, notify, registry, serialization
+from django_workflows.exceptions import (
+    HandlerFinished,
+    HandlerNotFound,
+    InvalidRequest,
+    Unavailable,
+)
+from django_workflows.handlers import Start
+from django_workflows.mailbox import Letter
+from django_workflows.models import Handler, Message
+from django_workflows.registry import Served
+from django_workflows.runtime import supervisor
+
+T = TypeVar("T")
+
+# As the reference: how long an answer to a cancellation waits for the run's end, in seconds.
+CANCEL_TIMEOUT = 5.0
+
+
+# --- start -----------------------------------------------------------------------------------------
+
+
+def start(
+    workflow: str,
+    start_event: StartEvent | dict[str, Any] | None = None,
+    *,
+    handler_id: str | None = None,
+    owner: AbstractBaseUser | None = None,
+) -> Handler:
+    """Start a run, or another run of a finished handler.
+
+    Args:
+        workflow: the name that the workflow is served by.
+        start_event: an instance of its start event class, or the fields of one.
+        handler_id: an id of your own; starting again under the id of a running handler is refused, so a start
+            with an id can be repeated safely. A random one by default.
+        owner: the user whose run it is.
+
+    Returns the stored handler. A process that executes runs takes it up when the transaction has committed.
+
+    Raises:
+        WorkflowNotFound: no workflow is served by that name.
+        InvalidEvent: the start event does not fit.
+        HandlerRunning: the handler has a run under way.
+    """
+    request = prepare_start(registry.get(workflow), start_event, handler_id=handler_id, owner=owner)
+    handler = handlers.start(request)
+    transaction.on_commit(notify.mail, using=database.alias())
+    return handler
+
+
+async def astart(
+    workflow: str,
+    start_event: StartEvent | dict[str, Any] | None = None,
+    *,
+    handler_id: str | None = None,
+    owner: AbstractBaseUser | None = None,
+) -> Handler:
+    """Start a run from asynchronous code; as :func:`start`, committed when it returns."""
+    request = prepare_start(registry.get(workflow), start_event, handler_id=handler_id, owner=owner)
+    return await abegin(request)
+
+
+def prepare_start(
+    served: Served,
+    start_event: Any,
+    *,
+    handler_id: Any = None,
+    context: Any = None,
+    owner: AbstractBaseUser | None = None,
+) -> Start:
+    """Check what a run shall begin from and make it ready to be stored; writes nothing.
+
+    Args:
+        served: the workflow.
+        start_event: an event, or what a request brought for one.
+        handler_id: an id from outside, None for a random one.
+        context: a serialized engine context (ACCEPT_CONTEXT_API), None or empty for none.
+        owner: the user whose run it is.
+
+    Raises:
+        InvalidRequest: something does not fit.
+    """
+    if not isinstance(start_event, StartEvent):
+        start_event = serialization.parse_start_event(start_event, served)
+    elif not isinstance(start_event, served.start_event_class):
+        raise InvalidRequest(
+            f"Start event must be an instance of {served.start_event_class.__name__}, "
+            f"got {type(start_event).__name__}"
+        )
+    state, snapshot = _engine_context(served, context) if context else (None, None)
+    return Start(
+        handler_id=handlers.new_id() if handler_id is None else handlers.check_id(handler_id),
+        workflow_name=served.name,
+        start_event=serialization.dump_event(start_event, serialization.serializer(served)),
+        owner=None if owner is None else owner.pk,
+        chosen=handler_id is not None,
+        state=state,
+        snapshot=snapshot,
+    )
+
+
+def _engine_context(served: Served, data: Any) -> tuple[str | None, str]:
+    """Take a serialized engine context apart into state and snapshot."""
+    if not conf.get().ACCEPT_CONTEXT_API:
+        raise InvalidRequest(
+            "Context API is disabled. Set DJANGO_WORKFLOWS['ACCEPT_CONTEXT_API'] = True to enable it."
+        )
+    if not isinstance(data, dict):
+        raise InvalidRequest(f"context must be an object, got {type(data).__name__}")
+    using = serialization.serializer(served)
+    try:
+        context: EngineContext[Any] = EngineContext.from_dict(served.workflow, data, serializer=using)
+        parsed = context.to_dict(using)
+        payload = parsed.pop("state", None)
+        if is_durable_serialized_state(data.get("state")):
+            raise InvalidRequest("context.state refers to another server's storage; send the state itself")
+        state = None
+        if payload:
+            state = string_record_from_state(decode_seed_state(payload, using), using).data
+    except InvalidRequest:
+        raise
+    except Exception as error:
+        raise InvalidRequest(f"context cannot be read: {error}") from None
+    return state, json.dumps({**parsed, "state": {}})
+
+
+async def abegin(request: Start) -> Handler:
+    """Store a prepared start; the run begins at once where this process executes runs."""
+    current = supervisor.current()
+    if current is not None and current.is_here:
+        handler, _ = await current.begin(_with_worker(request, current.worker))
+        return handler
+    handler = await _in_thread(handlers.start, request)
+    notify.mail()
+    return handler
+
+
+def _with_worker(request: Start, worker: int | None) -> Start:
+    return request if worker is None else replace(request, worker=worker)
+
+
+# --- events ------------------------------------------------------------------------------------------
+
+
+def send_event(handler_id: str, event: Event | dict[str, Any], *, step: str | None = None) -> None:
+    """Send an event to a run, wherever it is executed or waits.
+
+    Args:
+        handler_id: the handler's public id.
+        event: an event, or its envelope (``{"type": ..., "value": ...}``).
+        step: name of the step that alone shall get it; every step that accepts it by default.
+
+    Raises:
+        HandlerNotFound: there is no such handler.
+        HandlerFinished: its run has ended.
+        InvalidEvent: the workflow does not declare the event, or the step does not accept it.
+    """
+    mailbox.post(prepare_event(handlers.find(handler_id), event, step=step))
+    transaction.on_commit(notify.mail, using=database.alias())
+
+
+async def asend_event(handler_id: str, event: Event | dict[str, Any], *, step: str | None = None) -> None:
+    """Send an event from asynchronous code; as :func:`send_event`, committed when it returns."""
+    handler = await database.read(handlers.find, handler_id)
+    await apost(prepare_event(handler, event, step=step))
+
+
+def prepare_event(handler: Handler, event: Any, *, step: Any = None) -> Letter:
+    """Check an event for a run and make it ready to be stored; writes nothing."""
+    if handler.has_ended:
+        raise HandlerFinished
+    served = registry.get(handler.workflow_name)
+    if not isinstance(event, Event):
+        event = serialization.parse_event(event, served)
+    if step is not None and step != "":
+        if not isinstance(step, str):
+            raise InvalidRequest(f"step must be a string, got {type(step).__name__}")
+        served.check_step(step, event)
+    data = serialization.dump_event(event, serialization.serializer(served))
+    return Letter(handler.pk, handler.run, Message.Kind.EVENT, data, step or "")
+
+
+async def apost(letter: Letter) -> None:
+    """Store a letter and tell whoever executes the run."""
+    await _write(lambda: mailbox.post(letter))
+    notify.mail()
+
+
+# --- end ---------------------------------------------------------------------------------------------
+
+
+def cancel(handler_id: str) -> None:
+    """Cancel a run: no further step of it is started, those under way are interrupted.
+
+    Raises:
+        HandlerNotFound: there is no such handler.
+        HandlerFinished: its run has ended.
+    """
+    handler = handlers.find(handler_id)
+    mailbox.post(_cancellation(handler))
+    transaction.on_commit(notify.mail, using=database.alias())
+
+
+async def acancel(handler: Handler) -> None:
+    """Cancel a run and wait up to 5 s for its end.
+
+    When it returns earlier than the end (the run's process is busy, or nobody executes it now), the
+    cancellation is stored and takes effect as soon as a process executes the run.
+
+    Raises:
+        HandlerFinished: the run has ended by itself.
+    """
+    await apost(_cancellation(handler))
+    try:
+        async with asyncio.timeout(CANCEL_TIMEOUT):
+            ended = await wait(handler)
+    except TimeoutError:
+        return
+    if ended.status != Handler.Status.CANCELLED:
+        raise HandlerFinished
+
+
+def _cancellation(handler: Handler) -> Letter:
+    if handler.has_ended:
+        raise HandlerFinished
+    return Letter(handler.pk, handler.run, Message.Kind.CANCEL)
+
+
+def purge(handler_id: str) -> None:
+    """Delete a handler with all that belongs to it; a run under way is dropped.
+
+    Raises:
+        HandlerNotFound: there is no such handler.
+    """
+    handlers.delete(handlers.find(handler_id).pk)
+
+
+async def apurge(handler: Handler) -> None:
+    """Delete a handler from asynchronous code; as :func:`purge`, committed when it returns."""
+    await _write(lambda: handlers.delete(handler.pk))
+    notify.committed(handler.pk, handler.run)
+    current = supervisor.current()
+    if current is not None and current.is_here:
+        current.drop(handler.pk)
+
+
+async def wait(handler: Handler) -> Handler:
+    """Wait until the handler's present run has ended and return it as it is then.
+
+    Holds no thread and no database connection while it waits.
+
+    Raises:
+        HandlerNotFound: it was deleted, or continued with another run, before its end was seen.
+    """
+    current = supervisor.current()
+    run = current.run_of(handler.pk) if current is not None and current.is_here else None
+    if run is not None and run.run_id == handler.run_id:
+        try:
+            ending = await asyncio.shield(run.ended)
+        except asyncio.CancelledError:
+            if not run.ended.cancelled():
+                raise
+            # The run has left this process without an end; it goes on elsewhere.
+        else:
+            handler.status, handler.result, handler.error = ending.status, ending.result, ending.error
+            handler.updated_at = handler.completed_at = ending.at
+            return handler
+    subscription = notify.subscribe(handler.pk, handler.run)
+    try:
+        while True:
+            try:
+                found = await database.read(_by_key, handler.pk)
+            except Handler.DoesNotExist:
+                raise HandlerNotFound from None
+            if found.run_id != handler.run_id:
+                raise HandlerNotFound
+            if found.has_ended:
+                return found
+            await subscription.wait(conf.get().POLL_INTERVAL)
+    finally:
+        notify.unsubscribe(subscription)
+
+
+def _by_key(key: int) -> Handler:
+    return Handler.objects.using(database.alias()).get(pk=key)
+
+
+# --- bridges -----------------------------------------------------------------------------------------
+
+
+async def _write(call: Callable[[], T]) -> T:
+    """Run a storage function in the writer's next transaction, or in one of its own where there is none."""
+    current = supervisor.current()
+    if current is not None and current.is_here:
+        result: T = await current.write(call)
+        return result
+    return await _in_thread(call)
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    return await sync_to_async(database.managed(function), thread_sensitive=False)(*args)
+
+
+def check_health() -> None:
+    """Raise Unavailable unless the database answers and, where it shall, the runtime runs."""
+    current = supervisor.current()
+    if current is None or not current.is_running:
+        raise Unavailable("The runtime is not running")
+    Handler.objects.using(database.alias()).order_by().values_list("pk").first()
+
+
+__all__ = [
+    "abegin",
+    "acancel",
+    "apost",
+    "apurge",
+    "asend_event",
+    "astart",
+    "cancel",
+    "check_health",
+    "prepare_event",
+    "prepare_start",
+    "purge",
+    "send_event",
+    "start",
+    "wait",
+]

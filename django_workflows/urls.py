@@ -1,0 +1,2 @@
+urlpatterns = []
+app_name = "django_workflows"
