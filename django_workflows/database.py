@@ -77,9 +77,7 @@ class DatabaseNow(Now):
     stores UTC.
     """
 
-    def as_mysql(
-        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
-    ) -> tuple[str, Any]:
+    def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, Any]:
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
 
 

@@ -40,9 +40,7 @@ def check_id(value: object) -> str:
     if not 1 <= len(value) <= _MAX_ID:
         raise InvalidRequest(f"handler_id must have 1 to {_MAX_ID} characters, got {len(value)}")
     if not value.isprintable() or any(character in "/?#%\\" or character.isspace() for character in value):
-        raise InvalidRequest(
-            "handler_id must not contain white space, control characters or any of / ? # % \\"
-        )
+        raise InvalidRequest("handler_id must not contain white space, control characters or any of / ? # % \\")
     if value in (".", ".."):
         raise InvalidRequest("handler_id must not be . or ..")
     return value

@@ -61,9 +61,7 @@ class Handler(models.Model):
     )
     # The lease: which worker executes the run, and a number that grows whenever the run changes hands.
     # A write that carries an older fence is refused.
-    worker = models.ForeignKey(
-        Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="handlers"
-    )
+    worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="handlers")
     fence = models.PositiveBigIntegerField(default=0)
     started_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -141,9 +139,7 @@ class Event(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
-        constraints = (
-            models.UniqueConstraint(fields=("handler", "run", "sequence"), name="dwf_event_position"),
-        )
+        constraints = (models.UniqueConstraint(fields=("handler", "run", "sequence"), name="dwf_event_position"),)
 
     def __str__(self) -> str:
         return f"{self.sequence} {self.type}"

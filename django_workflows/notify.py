@@ -8,6 +8,7 @@ over a channel layer on top of the same functions.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -148,8 +149,6 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:
-    try:
+    # A reader whose loop is closed is gone with it.
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function, *args)
-    except RuntimeError:
-        # The reader's loop is closed, and the reader with it.
-        pass

@@ -167,9 +167,7 @@ def _load() -> dict[str, Served]:
                         "Remove one of the two.",
                     )
                 )
-            _add(
-                served, name, lambda e=entry: (_import(e.workflow), [_import(p) for p in e.additional_events])
-            )
+            _add(served, name, lambda e=entry: (_import(e.workflow), [_import(p) for p in e.additional_events]))
         for name, registration in _registrations.sources.items():
             if name not in entries:
                 _add(served, name, lambda r=registration: r)

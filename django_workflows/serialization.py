@@ -221,9 +221,7 @@ def parse_start_event(data: Any, served: Served) -> StartEvent:
     expected = served.start_event_class
     event = _parse({} if data is None else data, served, "Validation error for 'start_event'", expected)
     if not isinstance(event, expected):
-        raise InvalidEvent(
-            f"Start event must be an instance of {expected.__name__}, got {type(event).__name__}"
-        )
+        raise InvalidEvent(f"Start event must be an instance of {expected.__name__}, got {type(event).__name__}")
     return event
 
 

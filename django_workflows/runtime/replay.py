@@ -6,9 +6,9 @@ Safe to repeat: reading writes nothing. The engine marks the resumption in the j
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
 
 from workflows.context.context_types import SerializedContext
 from workflows.runtime.control_loop import replay_ticks_stream
@@ -21,6 +21,8 @@ from django_workflows import contexts, eventlog, journal, leases, serialization
 from django_workflows.models import Handler
 from django_workflows.registry import Served
 from django_workflows.runtime.run import Beginning
+
+T = TypeVar("T")
 
 
 def fresh(served: Served, handler: Handler) -> Beginning:
@@ -57,7 +59,7 @@ def load(served: Served, handler: Handler) -> Beginning:
     async def replay() -> BrokerState:
         return (await replay_ticks_stream(state, ticks(), run_id=handler.run_id)).state
 
-    state = asyncio.run(replay())
+    state = _finish(replay())
     begun = position >= 0 or state.is_running
     return Beginning(
         state=state,
@@ -67,6 +69,17 @@ def load(served: Served, handler: Handler) -> Beginning:
         stored_state=None if context is None else context.state,
         deadlines=_pending(deadlines, state),
     )
+
+
+def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never waits, without an event loop: Django refuses queries where one runs."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    coroutine.close()
+    raise RuntimeError("the engine's replay waited for something")
 
 
 def _note_deadlines(tick: WorkflowTick, deadlines: dict[tuple[StepId, str], float]) -> None:
@@ -81,9 +94,7 @@ def _note_deadlines(tick: WorkflowTick, deadlines: dict[tuple[StepId, str], floa
             deadlines.pop((tick.step_id, result.waiter_id), None)
 
 
-def _pending(
-    deadlines: dict[tuple[StepId, str], float], state: BrokerState
-) -> list[tuple[float, WorkflowTick]]:
+def _pending(deadlines: dict[tuple[StepId, str], float], state: BrokerState) -> list[tuple[float, WorkflowTick]]:
     found: list[tuple[float, WorkflowTick]] = []
     for (step_id, waiter_id), due in deadlines.items():
         worker = state.workers.get(step_id)

@@ -36,6 +36,8 @@ MAIL_LIMIT = 500
 INBOX_LIMIT = 100
 # Journals read at the same time.
 LOADING = 4
+# Seconds that requests under way may take to end when the process is asked to stop.
+GRACE = 10.0
 
 _runtime = DjangoRuntime()
 
@@ -46,14 +48,15 @@ class Supervisor:
     def __init__(self) -> None:
         settings = conf.get()
         self.executes = settings.EXECUTE
+        # Set when the process shall end: streams end, and requests that wait are given GRACE seconds.
         self.draining = asyncio.Event()
+        # Set when that time is over.
+        self.closing = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._lease_timeout = settings.LEASE_TIMEOUT
         self._poll_interval = settings.POLL_INTERVAL
         self._writer = Writer(on_interval=self._heartbeat, interval=settings.LEASE_TIMEOUT / 3)
-        self._steps = database.ManagedExecutor(
-            settings.STEP_THREADS, thread_name_prefix="django-workflows-step"
-        )
+        self._steps = database.ManagedExecutor(settings.STEP_THREADS, thread_name_prefix="django-workflows-step")
         self._worker: int | None = None
         self._life: Life | None = None
         self._runs: dict[int, Run] = {}
@@ -79,12 +82,19 @@ class Supervisor:
             self._spawn(self._look_after_runs(), "django-workflows supervisor")
             self._spawn(self._look_after_workers(), "django-workflows takeover")
 
+    def drain(self) -> None:
+        """Begin to end: take up no more runs, and let requests that wait know that their time is limited."""
+        if not self.draining.is_set():
+            self.draining.set()
+            self._loop.call_later(GRACE, self.closing.set)
+
     async def stop(self) -> None:
         """Let go of all runs, so that others can claim them at once, and write what is under way."""
         if self._stopped:
             return
         self._stopped = True
         self.draining.set()
+        self.closing.set()
         notify.off_mail(self.hint)
         for task in self._tasks:
             task.cancel()

@@ -232,9 +232,7 @@ class Writer:
     def _postpone(self, submitted: _Submitted, error: Exception) -> None:
         backoff = conf.get().PERSISTENCE_BACKOFF
         if submitted.attempts >= len(backoff) or self._stopping:
-            logger.error(
-                "a write failed %d times, giving up: %s", submitted.attempts + 1, error, exc_info=error
-            )
+            logger.error("a write failed %d times, giving up: %s", submitted.attempts + 1, error, exc_info=error)
             refused = PersistenceFailed()
             refused.__cause__ = error
             submitted.reply(None, refused)

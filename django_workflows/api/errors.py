@@ -1,0 +1,50 @@
+"""Exceptions to answers: one JSON shape, one place.
+
+Every error is answered ``{"detail": "..."}``. What we raise on purpose says its status and holds nothing of the
+server's inside; everything else is logged and answered 500 without details.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse
+from pydantic_core import to_json
+from rest_framework.exceptions import APIException
+
+from django_workflows.exceptions import WorkflowsError
+
+logger = logging.getLogger("django_workflows.api")
+
+
+def body(detail: Any) -> bytes:
+    """Return the JSON of an error's answer."""
+    return to_json({"detail": detail})
+
+
+def status_and_detail(error: BaseException) -> tuple[int, Any]:
+    """Return what an exception is answered with; logs it when it was not expected."""
+    if isinstance(error, WorkflowsError) and error.status != 500:
+        return error.status, str(error)
+    if isinstance(error, APIException):
+        return error.status_code, error.detail
+    if isinstance(error, Http404):
+        return 404, "Not found"
+    if isinstance(error, PermissionDenied):
+        return 403, "You do not have permission to perform this action."
+    logger.error("a request failed unexpectedly", exc_info=error)
+    return 500, "Internal server error"
+
+
+def handle(error: Exception, context: dict[str, Any]) -> HttpResponse:
+    """The exception handler of our DRF views."""
+    status, detail = status_and_detail(error)
+    response = HttpResponse(body(detail), status=status, content_type="application/json")
+    if isinstance(error, APIException):
+        if getattr(error, "auth_header", None):
+            response["WWW-Authenticate"] = error.auth_header
+        if getattr(error, "wait", None):
+            response["Retry-After"] = str(int(error.wait))
+    return response

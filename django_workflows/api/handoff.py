@@ -1,0 +1,100 @@
+"""What a view hands over when Django has finished: waiting and streaming without Django's thread.
+
+A view that would have to wait returns a :class:`Handoff` instead of an answer. The gate sends the request
+through middleware and view as usual, and then gives the connection to the handoff's ASGI application, which
+keeps the headers that middleware has set. Middleware that replaces the response replaces the handoff.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.http import HttpResponse
+
+from django_workflows.api import errors
+from django_workflows.runtime import supervisor
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Answer = tuple[int, bytes]
+
+_CLOSING: Answer = (503, errors.body("The server is shutting down; what was started goes on"))
+
+
+class Handoff(HttpResponse):
+    """A response whose body comes from an ASGI application, after Django.
+
+    Args:
+        application: gets the request's scope and the connection, with the request's body read.
+    """
+
+    def __init__(self, application: Application) -> None:
+        super().__init__(content_type="application/json")
+        self.application = application
+
+
+class Waiting:
+    """An ASGI application that answers with what a coroutine returns.
+
+    Args:
+        job: makes the coroutine; it returns status and JSON, or raises what ``errors`` answers. It is
+            cancelled when the client goes away; what it has started durably goes on.
+    """
+
+    def __init__(self, job: Callable[[], Awaitable[Answer]]) -> None:
+        self._job = job
+
+    async def answer(self) -> Answer:
+        try:
+            return await self._job()
+        except Exception as error:
+            status, detail = errors.status_and_detail(error)
+            return status, errors.body(detail)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        job = asyncio.ensure_future(self.answer())
+        gone = asyncio.ensure_future(disconnected(receive))
+        watched: list[asyncio.Future[Any]] = [job, gone]
+        current = supervisor.current()
+        if current is not None and current.is_here:
+            watched.append(asyncio.ensure_future(current.closing.wait()))
+        try:
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done():
+                status, body = job.result() if job.done() else _CLOSING
+                headers = [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", str(len(body)).encode()),
+                ]
+                await send({"type": "http.response.start", "status": status, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
+        finally:
+            for future in watched:
+                future.cancel()
+            await asyncio.gather(*watched, return_exceptions=True)
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def without_gate(response: Handoff) -> HttpResponse:
+    """Answer a handoff where no gate is there to take it (WSGI, Django's test client): the thread waits."""
+    if isinstance(response.application, Waiting):
+        status, body = async_to_sync(response.application.answer)()
+        return HttpResponse(body, status=status, content_type="application/json")
+    return HttpResponse(
+        errors.body(
+            "Streams need the ASGI application of django_workflows: "
+            "application = django_workflows.asgi.get_asgi_application()"
+        ),
+        status=503,
+        content_type="application/json",
+    )

@@ -1,0 +1,24 @@
+from django.urls import path
+
+from django_workflows.api import views
+
+app_name = "django_workflows"
+
+urlpatterns = [
+    path("health", views.HealthView.as_view(), name="health"),
+    path("workflows", views.WorkflowListView.as_view(), name="workflows"),
+    path("workflows/<str:name>/run", views.RunView.as_view(), name="run"),
+    path("workflows/<str:name>/run-nowait", views.RunNowaitView.as_view(), name="run-nowait"),
+    path("workflows/<str:name>/schema", views.WorkflowSchemaView.as_view(), name="schema"),
+    path("workflows/<str:name>/events", views.WorkflowEventsView.as_view(), name="workflow-events"),
+    path(
+        "workflows/<str:name>/representation",
+        views.WorkflowRepresentationView.as_view(),
+        name="representation",
+    ),
+    path("handlers", views.HandlerListView.as_view(), name="handlers"),
+    path("handlers/<str:handler_id>", views.HandlerView.as_view(), name="handler"),
+    path("handlers/<str:handler_id>/cancel", views.CancelView.as_view(), name="cancel"),
+    path("results/<str:handler_id>", views.ResultView.as_view(), name="result"),
+    path("events/<str:handler_id>", views.EventsView.as_view(), name="events"),
+]

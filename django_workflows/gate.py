@@ -1,0 +1,149 @@
+"""One hop through Django, then waiting and streaming without it.
+
+Under ASGI, Django gives every request a thread of its own for as long as it lives, also to one with an async
+view: 3,000 waiting requests are 3,000 threads, and a database connection each where authentication has queried.
+For our own URLs the gate therefore runs the site's whole synchronous middleware chain and the view in one hop on
+a bounded thread pool, as ``WSGIHandler`` does it; what the view hands over (``api/handoff.py``) then waits on the
+event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from django.core import signals
+from django.core.handlers.asgi import ASGIRequest, get_script_prefix
+from django.core.handlers.base import BaseHandler
+from django.http import HttpResponse, HttpResponseBase
+from django.urls import Resolver404, resolve, set_script_prefix
+
+from django_workflows import conf
+from django_workflows.api import errors
+from django_workflows.api.backpressure import patient
+from django_workflows.api.handoff import Application, Handoff, Receive, Scope, Send
+from django_workflows.api.views import GATE, WorkflowsView
+
+_REPLACED = (b"content-length", b"content-type")
+
+
+class _Disconnected(Exception):
+    """The client went away before its request was complete."""
+
+
+class _BodyTooLarge(Exception):
+    """The request's body is over MAX_BODY_SIZE."""
+
+
+class Gate(BaseHandler):
+    """An ASGI application for HTTP in front of Django's.
+
+    Args:
+        django: Django's ASGI application; gets every request that is not for one of our views.
+    """
+
+    def __init__(self, django: Application) -> None:
+        super().__init__()
+        self.load_middleware()
+        self._django = django
+        self._pool = ThreadPoolExecutor(conf.get().THREADS, thread_name_prefix="django-workflows-http")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_ours(scope):
+            await self._django(scope, receive, send)
+            return
+        try:
+            body = await _read(scope, receive)
+        except _Disconnected:
+            return
+        except _BodyTooLarge:
+            detail = f"The body is larger than {conf.get().MAX_BODY_SIZE} bytes"
+            await _send(send, 413, [(b"content-type", b"application/json")], errors.body(detail))
+            return
+        scope = {**scope, GATE: True}
+        context = contextvars.copy_context()
+        response = await asyncio.get_running_loop().run_in_executor(
+            self._pool, context.run, self._respond, scope, body
+        )
+        headers = _headers(response)
+        if isinstance(response, Handoff):
+            await response.application(scope, receive, _with_headers(patient(send), headers))
+        else:
+            await _send(send, response.status_code, headers, _content(response))
+
+    def _is_ours(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        prefix = get_script_prefix(scope).rstrip("/")
+        if prefix and (path == prefix or path.startswith(prefix + "/")):
+            path = path[len(prefix) :]
+        try:
+            view = resolve(path).func
+        except Resolver404:
+            return False
+        cls = getattr(view, "cls", None)
+        return isinstance(cls, type) and issubclass(cls, WorkflowsView)
+
+    def _respond(self, scope: Scope, body: bytes) -> HttpResponseBase:
+        """Send a request through middleware and view, in a thread of the pool."""
+        set_script_prefix(get_script_prefix(scope))
+        signals.request_started.send(sender=self.__class__, scope=scope)
+        request = ASGIRequest(scope, io.BytesIO(body))
+        response = self.get_response(request)
+        if isinstance(response, Handoff) and response.status_code != 200:
+            # Middleware has decided otherwise without making a response of its own.
+            response = HttpResponse(status=response.status_code, headers=dict(response.items()))
+        # Closes the request's database connections as the site has configured it (request_finished).
+        response.close()
+        return response
+
+
+async def _read(scope: Scope, receive: Receive) -> bytes:
+    limit = conf.get().MAX_BODY_SIZE
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise _BodyTooLarge
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Disconnected
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise _BodyTooLarge
+        if not message.get("more_body"):
+            return body
+
+
+def _headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
+    headers = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in response.items()]
+    cookies = [(b"set-cookie", cookie.OutputString().encode()) for cookie in response.cookies.values()]
+    return headers + cookies
+
+
+def _content(response: HttpResponseBase) -> bytes:
+    if isinstance(response, HttpResponse):
+        return response.content
+    return b"".join(response)  # type: ignore[call-overload,no-any-return]
+
+
+async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    if not any(name == b"content-length" for name, _ in headers) and status != 204:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _with_headers(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
+    """Return a ``send`` that adds the headers that middleware has set to the answer's own."""
+
+    async def send_with_headers(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            own = {name for name, _ in message["headers"]}
+            kept = [(n, v) for n, v in headers if n not in _REPLACED and n not in own]
+            message = {**message, "headers": [*message["headers"], *kept]}
+        await send(message)
+
+    return send_with_headers

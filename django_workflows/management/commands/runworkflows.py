@@ -1,0 +1,171 @@
+"""``manage.py runworkflows``: serve the site and execute its workflows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.urls import NoReverseMatch, reverse
+
+from django_workflows import conf, registry
+from django_workflows.runtime import supervisor
+
+logger = logging.getLogger("django_workflows")
+
+# Connections that may wait to be accepted; Daphne's own default of 50 makes many at once wait for minutes.
+BACKLOG = 4096
+
+
+class Command(BaseCommand):
+    help = "Serve the site over HTTP and execute its workflow runs."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--host",
+            default=os.environ.get("WORKFLOWS_PY_SERVER_HOST", "127.0.0.1"),
+            help="address to listen on (default: %(default)s; env WORKFLOWS_PY_SERVER_HOST)",
+        )
+        parser.add_argument(
+            "--port",
+            type=int,
+            default=os.environ.get("WORKFLOWS_PY_SERVER_PORT", "8080"),
+            help="port to listen on (default: %(default)s; env WORKFLOWS_PY_SERVER_PORT)",
+        )
+        parser.add_argument(
+            "--server",
+            choices=("daphne", "uvicorn", "granian"),
+            default="daphne",
+            help="ASGI server (default: %(default)s; the others when they are installed)",
+        )
+        parser.add_argument(
+            "--no-http",
+            action="store_true",
+            help="execute runs without serving HTTP: a pure worker",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.check_migrations()
+        host, port, server = options["host"], options["port"], options["server"]
+        if not 0 < port < 65536:
+            raise CommandError(f"--port must be a number from 1 to 65535, got {port}")
+        names = registry.names()
+        self.stdout.write(f"Workflows  {', '.join(names) if names else 'none: see WORKFLOWS in the settings'}")
+        if options["no_http"]:
+            if not conf.get().EXECUTE:
+                raise CommandError("--no-http with DJANGO_WORKFLOWS['EXECUTE'] = False has nothing to do")
+            self.stdout.write("Executing runs; stop with Ctrl-C.")
+            self.stdout.flush()
+            asyncio.run(_work())
+            return
+        self._print_addresses(host, port)
+        self.stdout.flush()
+        getattr(self, f"_run_{server}")(host, port)
+        _exit()
+
+    def _print_addresses(self, host: str, port: int) -> None:
+        base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        try:
+            api = reverse("django_workflows:health").removesuffix("health")
+        except NoReverseMatch:
+            raise CommandError(
+                "The URLs of django_workflows are not included. Add to the site's urls.py: "
+                'path("workflows/", include("django_workflows.urls"))'
+            ) from None
+        self.stdout.write(f"API        {base}{api}")
+        with contextlib.suppress(NoReverseMatch):
+            self.stdout.write(f"Debugger   {base}{reverse('django_workflows:debugger')}")
+        with contextlib.suppress(NoReverseMatch):
+            self.stdout.write(f"Admin      {base}{reverse('admin:index')}")
+        self.stdout.write("Stop with Ctrl-C; runs under way go on at the next start.")
+
+    def _run_daphne(self, host: str, port: int) -> None:
+        # First, since it installs the reactor that the application then finds.
+        from daphne.server import Server
+
+        address = host.replace(":", r"\:")
+        Server(
+            application=_application(),
+            endpoints=[f"tcp:port={port}:interface={address}:backlog={BACKLOG}"],
+            root_path=getattr(settings, "FORCE_SCRIPT_NAME", "") or "",
+            server_name="daphne",
+            verbosity=0,
+        ).run()
+
+    def _run_uvicorn(self, host: str, port: int) -> None:
+        try:
+            import uvicorn
+        except ImportError:
+            raise CommandError("uvicorn is not installed: pip install uvicorn") from None
+        uvicorn.run(
+            _application(),
+            host=host,
+            port=port,
+            backlog=BACKLOG,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            root_path=getattr(settings, "FORCE_SCRIPT_NAME", "") or "",
+            timeout_graceful_shutdown=10,
+        )
+
+    def _run_granian(self, host: str, port: int) -> None:
+        try:
+            from granian import Granian
+            from granian.constants import Interfaces
+        except ImportError:
+            raise CommandError("granian is not installed: pip install granian") from None
+        module, _, name = settings.ASGI_APPLICATION.rpartition(".")
+        Granian(
+            f"{module}:{name}",
+            address=host,
+            port=port,
+            interface=Interfaces.ASGI,
+            backlog=BACKLOG,
+            backpressure=BACKLOG,
+            log_access=False,
+        ).serve()
+
+
+def _application() -> Any:
+    """Return the site's ASGI application, with the static files that a development server owes."""
+    from channels.routing import get_default_application
+    from django.apps import apps
+    from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+
+    application = get_default_application()
+    if settings.DEBUG and apps.is_installed("django.contrib.staticfiles"):
+        return ASGIStaticFilesHandler(application)
+    return application
+
+
+async def _work() -> None:
+    """Execute runs until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await supervisor.start()
+    await stop.wait()
+    await supervisor.stop()
+    _exit()
+
+
+def _exit() -> None:
+    """End the process although synchronous steps may still run: their runs are let go of already.
+
+    Python would wait for their threads, for hours if need be.
+    """
+    if any(t.name.startswith("django-workflows-step") for t in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
