@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Any, TypeVar
 
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.utils.module_loading import autodiscover_modules, import_string
+from django.utils.module_loading import import_string, module_has_submodule
 from workflows import Workflow
 from workflows.events import Event, StartEvent
 
@@ -61,24 +63,41 @@ class Served:
 
 @dataclass(frozen=True)
 class Problem:
-    """A name that cannot be served, for the system check."""
+    """Why something that is configured cannot be served, for the system check.
 
+    Attributes:
+        id: of the check, without the app's name.
+        name: the name that it should be served by; empty when it is an app's whole ``workflows.py``.
+        message: what was found.
+        hint: what to do.
+    """
+
+    id: str
     name: str
     message: str
     hint: str
 
 
-@dataclass
-class _Registrations:
-    sources: dict[str, tuple[Source, tuple[type[Event], ...]]] = field(default_factory=dict)
-    duplicates: list[str] = field(default_factory=list)
+@dataclass(frozen=True)
+class _Registration:
+    source: Source
+    additional_events: tuple[Any, ...]
 
 
-_registrations = _Registrations()
-_lock = threading.RLock()
-_served: dict[str, Served] | None = None
-_problems: list[Problem] = []
-_discovered = False
+@dataclass(frozen=True)
+class _Loaded:
+    served: dict[str, Served]
+    problems: list[Problem]
+
+
+_registrations: dict[str, _Registration] = {}
+_registered_twice: set[str] = set()
+_loaded: _Loaded | None = None
+# How often something has changed that what is loaded depends on.
+_generation = 0
+# Held while workflows are imported and built. Registering does not take it: who registers is being imported,
+# and who loads may be waiting for that import.
+_loading = threading.RLock()
 
 
 def register(name: str, *, additional_events: Iterable[type[Event]] = ()) -> Callable[[S], S]:
@@ -90,14 +109,16 @@ def register(name: str, *, additional_events: Iterable[type[Event]] = ()) -> Cal
 
     A name that is registered twice is reported by ``manage.py check`` (django_workflows.E006).
     """
+    if not isinstance(name, str):
+        raise TypeError(f'expected a name, as in @register("greet"), got {name!r}')
+    registration_events = tuple(additional_events)
 
     def decorate(source: S) -> S:
-        with _lock:
-            known = _registrations.sources.get(name)
-            if known is not None and known[0] is not source:
-                _registrations.duplicates.append(name)
-            _registrations.sources[name] = (source, tuple(additional_events))
-            forget()
+        known = _registrations.get(name)
+        if known is not None and known.source is not source:
+            _registered_twice.add(name)
+        _registrations[name] = _Registration(source, registration_events)
+        forget()
         return source
 
     return decorate
@@ -110,9 +131,10 @@ def get(name: str) -> Served:
         WorkflowNotFound: nothing is.
         ImproperlyConfigured: something is configured under that name but cannot be built.
     """
-    served = _load().get(name)
+    loaded = _load()
+    served = loaded.served.get(name)
     if served is None:
-        for problem in _problems:
+        for problem in loaded.problems:
             if problem.name == name:
                 raise ImproperlyConfigured(f"Workflow {name!r}: {problem.message}. {problem.hint}")
         raise WorkflowNotFound
@@ -121,64 +143,90 @@ def get(name: str) -> Served:
 
 def names() -> list[str]:
     """Return the names that are served, in the order of configuration."""
-    return list(_load())
+    return list(_load().served)
 
 
 def all_served() -> Iterator[Served]:
-    yield from _load().values()
+    yield from _load().served.values()
 
 
 def problems() -> list[Problem]:
-    """Return why configured names cannot be served; empty when all can."""
-    _load()
-    return list(_problems)
+    """Return why something that is configured cannot be served; empty when all can."""
+    return list(_load().problems)
 
 
 def forget() -> None:
     """Build the workflows anew at the next use (after a change of settings or registrations)."""
-    global _served
-    with _lock:
-        _served = None
+    global _loaded, _generation
+    _generation += 1
+    _loaded = None
 
 
-def _load() -> dict[str, Served]:
-    global _served, _discovered
-    if _served is not None:
-        return _served
-    with _lock:
-        if _served is not None:
-            return _served
-        if not _discovered:
-            autodiscover_modules("workflows")
-            _discovered = True
-        _problems.clear()
-        served: dict[str, Served] = {}
+def _load() -> _Loaded:
+    global _loaded
+    loaded = _loaded
+    if loaded is not None:
+        return loaded
+    with _loading:
+        if _loaded is not None:
+            return _loaded
         entries = conf.get().WORKFLOWS
-        for name in _registrations.duplicates:
-            _problems.append(
-                Problem(name, "the name is registered twice", "Give each workflow a name of its own.")
-            )
+        loaded = _Loaded({}, _discover())
         for name, entry in entries.items():
-            if name in _registrations.sources:
-                _problems.append(
-                    Problem(
-                        name,
-                        "the name is in DJANGO_WORKFLOWS['WORKFLOWS'] and in a @register decorator",
-                        "Remove one of the two.",
-                    )
+            _add(loaded, name, _from_settings(entry))
+        generation = _generation
+        for name, registration in list(_registrations.items()):
+            if name in entries:
+                message = "the name is in DJANGO_WORKFLOWS['WORKFLOWS'] and in a @register decorator"
+                loaded.problems.append(Problem("E006", name, message, "Remove one of the two."))
+            else:
+                _add(loaded, name, _from_registration(registration))
+        for name in sorted(_registered_twice):
+            hint = "Give each workflow a name of its own."
+            loaded.problems.append(Problem("E006", name, "the name is registered twice", hint))
+        # What another thread has registered meanwhile is found at the next use.
+        if generation == _generation:
+            _loaded = loaded
+        return loaded
+
+
+def _discover() -> list[Problem]:
+    """Import every app's ``workflows.py``, so that its @register decorators run; returns what went wrong."""
+    problems = []
+    for app in apps.get_app_configs():
+        if app.module is None or not module_has_submodule(app.module, "workflows"):
+            continue
+        try:
+            import_module(f"{app.name}.workflows")
+        except Exception as error:
+            problems.append(
+                Problem(
+                    "E002",
+                    "",
+                    f"{app.name}.workflows cannot be imported ({type(error).__name__}: {error})",
+                    "Correct the module.",
                 )
-            _add(served, name, lambda e=entry: (_import(e.workflow), [_import(p) for p in e.additional_events]))
-        for name, registration in _registrations.sources.items():
-            if name not in entries:
-                _add(served, name, lambda r=registration: r)
-        _served = served
-        return served
+            )
+    return problems
 
 
-def _add(served: dict[str, Served], name: str, source: Callable[[], tuple[Any, Iterable[Any]]]) -> None:
+# What stands for a workflow, and its additional events.
+_Sources = Callable[[], tuple[Any, Iterable[Any]]]
+
+
+def _from_settings(entry: conf.WorkflowEntry) -> _Sources:
+    return lambda: (_import(entry.workflow), [_import(path) for path in entry.additional_events])
+
+
+def _from_registration(registration: _Registration) -> _Sources:
+    return lambda: (registration.source, registration.additional_events)
+
+
+def _add(loaded: _Loaded, name: str, sources: _Sources) -> None:
     if not NAME.fullmatch(name):
-        _problems.append(
+        loaded.problems.append(
             Problem(
+                "E005",
                 name,
                 f"{name!r} cannot stand in a URL",
                 "Use letters, digits and . _ ~ - (at most 100 characters, a letter or digit first).",
@@ -186,15 +234,16 @@ def _add(served: dict[str, Served], name: str, source: Callable[[], tuple[Any, I
         )
         return
     try:
-        workflow, events = source()
-        served[name] = Served(name, _build(workflow), tuple(_event_class(event) for event in events))
+        workflow, events = sources()
+        loaded.served[name] = Served(name, _build(workflow), tuple(_event_class(event) for event in events))
     except _Refused as refused:
-        _problems.append(Problem(name, str(refused), refused.hint))
+        loaded.problems.append(Problem(refused.id, name, str(refused), refused.hint))
 
 
 class _Refused(Exception):
-    def __init__(self, message: str, hint: str) -> None:
+    def __init__(self, id: str, message: str, hint: str) -> None:
         super().__init__(message)
+        self.id = id
         self.hint = hint
 
 
@@ -203,6 +252,7 @@ def _import(path: str) -> Any:
         return import_string(path)
     except Exception as error:
         raise _Refused(
+            "E002",
             f"{path!r} cannot be imported ({type(error).__name__}: {error})",
             "Give the dotted path of a Workflow class, an instance, or a function that returns one.",
         ) from error
@@ -215,24 +265,27 @@ def _build(source: Any) -> Workflow:
             workflow = workflow()
         except Exception as error:
             raise _Refused(
+                "E003",
                 f"building the workflow failed ({type(error).__name__}: {error})",
                 "Classes and factories are called without arguments; give an instance or a factory otherwise.",
             ) from error
     if not isinstance(workflow, Workflow):
         raise _Refused(
+            "E003",
             f"expected a workflows.Workflow, got {type(workflow).__name__}",
             "Give the dotted path of a Workflow class, an instance, or a function that returns one.",
         )
     try:
         workflow.validate()
     except Exception as error:
-        raise _Refused(f"the workflow does not validate: {error}", "Correct its steps.") from error
+        raise _Refused("E003", f"the workflow does not validate: {error}", "Correct its steps.") from error
     return workflow
 
 
 def _event_class(event: Any) -> type[Event]:
     if not (isinstance(event, type) and issubclass(event, Event)):
         raise _Refused(
+            "E004",
             f"additional_events expects Event classes, got {event!r}",
             "Give dotted paths of subclasses of workflows.events.Event.",
         )

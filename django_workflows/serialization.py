@@ -16,10 +16,10 @@ from weakref import WeakKeyDictionary
 
 from llama_agents.client.protocol.serializable_events import EventEnvelope, EventValidationError
 from pydantic_core import PydanticSerializationError, to_json
-from workflows.context.serializers import BaseSerializer, JsonSerializer
+from workflows.context.serializers import BaseSerializer, JsonSerializer, PickleSerializer
 from workflows.context.state_store import DictState, infer_state_type
 from workflows.events import Event, InternalDispatchEvent, StartEvent
-from workflows.runtime.types.results import AddWaiter, StepWorkerResult
+from workflows.runtime.types.results import AddCollectedEvent, AddWaiter, StepWorkerResult
 from workflows.runtime.types.ticks import TickAddEvent, TickStepResult, WorkflowTick, WorkflowTickAdapter
 
 from django_workflows.exceptions import InvalidEvent, NotSerializable
@@ -27,7 +27,7 @@ from django_workflows.registry import Served
 
 # Event classes that a serializer is known to find by name.
 _readable: WeakKeyDictionary[BaseSerializer, set[type[Event]]] = WeakKeyDictionary()
-_serializers: WeakKeyDictionary[Any, tuple[Served, BaseSerializer]] = WeakKeyDictionary()
+_serializers: WeakKeyDictionary[Served, BaseSerializer] = WeakKeyDictionary()
 
 # Python, and with it the published client, splits lines at these; JSON allows them raw in a string.
 _LINE_BREAKS = {ord("\u2028"): "\\u2028", ord("\u2029"): "\\u2029", ord("\u0085"): "\\u0085"}
@@ -41,9 +41,9 @@ def serializer(served: Served) -> BaseSerializer:
     It is the workflow's own where it has one; a JsonSerializer with an allow-list is extended by what the
     workflow declares.
     """
-    known = _serializers.get(served.workflow)
-    if known is not None and known[0] is served:
-        return known[1]
+    known = _serializers.get(served)
+    if known is not None:
+        return known
     chosen = served.workflow.serializer or JsonSerializer(allowed_types=[])
     if isinstance(chosen, JsonSerializer):
         declared: list[type[Any]] = [*served.workflow.events, *served.additional_events]
@@ -51,8 +51,13 @@ def serializer(served: Served) -> BaseSerializer:
         if state_type is not DictState:
             declared.append(state_type)
         chosen = chosen.with_types(*declared)
-    _serializers[served.workflow] = (served, chosen)
+    _serializers[served] = chosen
     return chosen
+
+
+def reads_pickle(served: Served) -> bool:
+    """Tell whether what is stored of a workflow's runs can execute code when it is read."""
+    return isinstance(served.workflow.serializer, PickleSerializer)
 
 
 # --- journal ---------------------------------------------------------------------------------------
@@ -79,6 +84,8 @@ def _event_classes(tick: WorkflowTick) -> Iterator[type[Event]]:
                 yield result.event_type
                 if result.waiter_event is not None:
                     yield type(result.waiter_event)
+            elif isinstance(result, AddCollectedEvent):
+                yield type(result.event)
             elif isinstance(result, StepWorkerResult) and result.result is not None:
                 yield type(result.result)
         for sent in tick.sends:
@@ -193,7 +200,8 @@ def envelope(event: Event) -> Envelope:
 
 
 def _without_surrogates(value: Any) -> str:
-    return to_json(json.loads(storable(json.dumps(value, ensure_ascii=False)))).decode()
+    parsed = json.loads(storable(json.dumps(value, ensure_ascii=False)))
+    return to_json(parsed, inf_nan_mode="null").decode()
 
 
 def storable(text: str) -> str:

@@ -7,6 +7,7 @@ server's inside; everything else is logged and answered 500 without details.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
@@ -24,8 +25,13 @@ def body(detail: Any) -> bytes:
     return to_json({"detail": detail})
 
 
-def status_and_detail(error: BaseException) -> tuple[int, Any]:
-    """Return what an exception is answered with; logs it when it was not expected."""
+def status_and_detail(error: BaseException, concerns: Mapping[str, Any]) -> tuple[int, Any]:
+    """Return what an exception is answered with; logs it when it was not expected.
+
+    Args:
+        error: the exception.
+        concerns: what the log record says of the request: ``handler_id``, ``run_id``, ``workflow``.
+    """
     if isinstance(error, WorkflowsError) and error.status != 500:
         return error.status, str(error)
     if isinstance(error, APIException):
@@ -34,13 +40,15 @@ def status_and_detail(error: BaseException) -> tuple[int, Any]:
         return 404, "Not found"
     if isinstance(error, PermissionDenied):
         return 403, "You do not have permission to perform this action."
-    logger.error("a request failed unexpectedly", exc_info=error)
+    logger.error("a request failed unexpectedly", exc_info=error, extra=dict(concerns))
     return 500, "Internal server error"
 
 
 def handle(error: Exception, context: dict[str, Any]) -> HttpResponse:
     """The exception handler of our DRF views."""
-    status, detail = status_and_detail(error)
+    arguments = context.get("kwargs") or {}
+    concerns = {"handler_id": arguments.get("handler_id"), "workflow": arguments.get("name")}
+    status, detail = status_and_detail(error, concerns)
     response = HttpResponse(body(detail), status=status, content_type="application/json")
     if isinstance(error, APIException):
         if getattr(error, "auth_header", None):

@@ -44,16 +44,18 @@ class Waiting:
     Args:
         job: makes the coroutine; it returns status and JSON, or raises what ``errors`` answers. It is
             cancelled when the client goes away; what it has started durably goes on.
+        concerns: what a log record of an unexpected error says: ``handler_id``, ``run_id``, ``workflow``.
     """
 
-    def __init__(self, job: Callable[[], Awaitable[Answer]]) -> None:
+    def __init__(self, job: Callable[[], Awaitable[Answer]], **concerns: str) -> None:
         self._job = job
+        self._concerns = concerns
 
     async def answer(self) -> Answer:
         try:
             return await self._job()
         except Exception as error:
-            status, detail = errors.status_and_detail(error)
+            status, detail = errors.status_and_detail(error, self._concerns)
             return status, errors.body(detail)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -36,7 +36,6 @@ from django_workflows.exceptions import (
     WorkflowNotFound,
 )
 from django_workflows.models import Handler
-from django_workflows.registry import Served
 
 # Handlers on a page, at most and by default.
 PAGE_SIZE = 1000
@@ -123,8 +122,9 @@ def _flag(request: Request, name: str, default: bool) -> bool:
     return default if value is None else value.lower() == "true"
 
 
-def _served(name: str) -> Served:
-    return registry.get(name)
+def _concerns(what: Handler | service.Start) -> dict[str, str]:
+    """Return what log records about a request to a run say."""
+    return {"handler_id": what.handler_id, "run_id": what.run_id, "workflow": what.workflow_name}
 
 
 class HealthView(WorkflowsView):
@@ -152,7 +152,7 @@ class WorkflowListView(WorkflowsView):
 
 class WorkflowSchemaView(WorkflowsView):
     def get(self, request: Request, name: str) -> HttpResponse:
-        workflow = _served(name).workflow
+        workflow = registry.get(name).workflow
         return _json(
             {
                 "start": workflow.start_event_class.model_json_schema(),
@@ -164,7 +164,7 @@ class WorkflowSchemaView(WorkflowsView):
 class WorkflowEventsView(WorkflowsView):
     def get(self, request: Request, name: str) -> HttpResponse:
         try:
-            served = _served(name)
+            served = registry.get(name)
         except WorkflowNotFound:
             # The reference's words here.
             raise WorkflowNotFound(f"Workflow '{name}' not found") from None
@@ -174,7 +174,7 @@ class WorkflowEventsView(WorkflowsView):
 
 class WorkflowRepresentationView(WorkflowsView):
     def get(self, request: Request, name: str) -> HttpResponse:
-        graph = get_workflow_representation(_served(name).workflow).model_dump()
+        graph = get_workflow_representation(registry.get(name).workflow).model_dump()
         for node in graph["nodes"]:
             # Where the code lies on the server is nobody's business.
             if node.get("source_file"):
@@ -188,7 +188,7 @@ class _StartView(WorkflowsView):
     """What both ways to start a run share."""
 
     def prepare(self, request: Request, name: str) -> service.Start:
-        served = _served(name)
+        served = registry.get(name)
         body = _body(request)
         kwargs = body.get("kwargs", {})
         if not isinstance(kwargs, dict):
@@ -225,7 +225,7 @@ class RunView(_StartView):
             status = 200 if handler.status == Handler.Status.COMPLETED else 500
             return status, serializers.handler(handler)
 
-        return Handoff(Waiting(run))
+        return Handoff(Waiting(run, **_concerns(start)))
 
 
 class RunNowaitView(_StartView):
@@ -235,7 +235,7 @@ class RunNowaitView(_StartView):
         async def begin() -> Answer:
             return 200, serializers.handler(await service.abegin(start))
 
-        return Handoff(Waiting(begin))
+        return Handoff(Waiting(begin, **_concerns(start)))
 
 
 class HandlerListView(WorkflowsView):
@@ -317,7 +317,7 @@ class CancelView(WorkflowsView):
                 await service.apurge(handler)
                 return 200, b'{"status":"deleted"}'
 
-            return Handoff(Waiting(purge))
+            return Handoff(Waiting(purge, **_concerns(handler)))
         if handler.has_ended:
             # As the reference: there is no running handler of that name.
             raise HandlerNotFound
@@ -329,7 +329,7 @@ class CancelView(WorkflowsView):
                 raise HandlerNotFound from None
             return 200, b'{"status":"cancelled"}'
 
-        return Handoff(Waiting(cancel))
+        return Handoff(Waiting(cancel, **_concerns(handler)))
 
 
 class EventsView(WorkflowsView):
@@ -363,13 +363,14 @@ class EventsView(WorkflowsView):
         event = body.get("event")
         if not event:
             raise InvalidRequest("Event data is required")
-        letter = service.prepare_event(self.handler(handler_id), event, step=body.get("step"))
+        handler = self.handler(handler_id)
+        letter = service.prepare_event(handler, event, step=body.get("step"))
 
         async def post() -> Answer:
             await service.apost(letter)
             return 200, b'{"status":"sent"}'
 
-        return Handoff(Waiting(post))
+        return Handoff(Waiting(post, **_concerns(handler)))
 
 
 def _cursor(request: Request, sse: bool) -> int | None:

@@ -297,9 +297,13 @@ class Supervisor:
         releases, self._to_let_go = self._to_let_go, set()
         names = registry.names()
 
+        claims = not self.draining.is_set()
+
         def look() -> tuple[list[Handler], list[Message]]:
             for lease in releases:
                 leases.let_go(lease)
+            if not claims:
+                return [], mailbox.fetch(worker, MAIL_LIMIT, known, full)
             return leases.claim(worker, CLAIM_LIMIT, names), mailbox.fetch(worker, MAIL_LIMIT, known, full)
 
         try:

@@ -105,6 +105,8 @@ class Command(BaseCommand):
             import uvicorn
         except ImportError:
             raise CommandError("uvicorn is not installed: pip install uvicorn") from None
+        # After a graceful end uvicorn raises the signal again, for whoever handled it before: end with 0.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         uvicorn.run(
             _application(),
             host=host,
