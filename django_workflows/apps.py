@@ -6,3 +6,6 @@ class DjangoWorkflowsConfig(AppConfig):
     name = "django_workflows"
     verbose_name = _("Workflows")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from django_workflows import checks  # noqa: F401

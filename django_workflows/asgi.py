@@ -1,4 +1,4 @@
-"""The site's ASGI application: Django, our gate before it, and the runtime's beginning and end.
+"""The site's ASGI application, with one changed import.
 
 ::
 
@@ -6,165 +6,22 @@
     from django_workflows.asgi import get_asgi_application
 
     application = get_asgi_application()
-
-Servers tell an application differently, or not at all, that it begins and ends. The lifespan protocol is used
-where there is one; Daphne has none, so its reactor is asked; and everywhere else the first request begins it.
-All lead to the same idempotent start. Nothing relies on an orderly end.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import contextvars
-import logging
-import signal
-import sys
-import threading
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from django.core.asgi import get_asgi_application as get_django_application
 
-from django_workflows.api.handoff import Application as ASGIApplication
-from django_workflows.api.handoff import Receive, Scope, Send
-from django_workflows.gate import Gate
-from django_workflows.runtime import supervisor
-
-logger = logging.getLogger("django_workflows.asgi")
-
-
-class Application:
-    """What :func:`get_asgi_application` returns.
-
-    Args:
-        django: the application behind the gate.
-    """
-
-    def __init__(self, django: ASGIApplication) -> None:
-        self._gate = Gate(django)
-        self._starting: asyncio.Task[Any] | None = None
-        self._in_flight = 0
-        self._quiet = asyncio.Event()
-        self._signals_chained = False
-        if "daphne.server" in sys.modules:
-            self._join_daphne()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-            return
-        await self.start()
-        if scope["type"] != "http":
-            await _refuse(scope, receive, send)
-            return
-        self._in_flight += 1
-        self._quiet.clear()
-        try:
-            await self._gate(scope, receive, send)
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._quiet.set()
-
-    async def start(self) -> None:
-        """Start the runtime on this event loop, once."""
-        current = supervisor.current()
-        if current is not None and current.is_running:
-            return
-        loop = asyncio.get_running_loop()
-        if self._starting is None or self._starting.get_loop() is not loop or self._starting.done():
-            # Not in the context of the request that happens to be the first.
-            self._starting = loop.create_task(supervisor.start(), context=contextvars.Context())
-        await asyncio.shield(self._starting)
-        self._chain_signals()
-
-    async def stop(self) -> None:
-        """Let go of the runs and write what is under way."""
-        await supervisor.stop()
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                try:
-                    await self.start()
-                except Exception as error:
-                    logger.critical("the runtime could not start", exc_info=error)
-                    await send({"type": "lifespan.startup.failed", "message": str(error)})
-                    return
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await self.stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-
-    def _join_daphne(self) -> None:
-        """Begin and end with Daphne's Twisted reactor."""
-        from twisted.internet import defer, reactor
-
-        def begin() -> None:
-            task = asyncio.get_event_loop().create_task(self.start())
-            task.add_done_callback(_log_failed_start)
-
-        def end() -> Any:
-            return defer.Deferred.fromFuture(asyncio.ensure_future(self.stop()))
-
-        reactor.callWhenRunning(begin)  # type: ignore[attr-defined]
-        reactor.addSystemEventTrigger("before", "shutdown", end)  # type: ignore[attr-defined]
-
-    def _chain_signals(self) -> None:
-        """Tell streams to end before the server waits for them, or cuts them off."""
-        if self._signals_chained or threading.current_thread() is not threading.main_thread():
-            return
-        self._signals_chained = True
-        for number in (signal.SIGTERM, signal.SIGINT):
-            previous = signal.getsignal(number)
-            if callable(previous):
-                signal.signal(number, self._on_signal(previous))
-
-    def _on_signal(self, previous: Callable[..., Any]) -> Callable[[int, Any], None]:
-        loop = asyncio.get_running_loop()
-        # Twisted's handler stops the reactor, which cancels every request at once.
-        is_twisted = "twisted" in (getattr(previous, "__module__", "") or "")
-
-        def handle(number: int, frame: Any) -> None:
-            current = supervisor.current()
-            if current is None or current.draining.is_set():
-                previous(number, frame)
-                return
-            loop.call_soon_threadsafe(current.drain)
-            if is_twisted:
-                loop.call_soon_threadsafe(finish, number)
-            else:
-                previous(number, frame)
-
-        def finish(number: int) -> None:
-            task = loop.create_task(self._requests_ended(), context=contextvars.Context())
-            task.add_done_callback(lambda _: previous(number, None))
-
-        return handle
-
-    async def _requests_ended(self) -> None:
-        """Return when no request is under way, at the latest when the time that they are given is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(supervisor.GRACE + 1):
-                if self._in_flight:
-                    await self._quiet.wait()
+if TYPE_CHECKING:
+    from django_workflows.lifecycle import Application
 
 
 def get_asgi_application() -> Application:
     """Return the ASGI application for a site that serves workflows; for its ``asgi.py``."""
-    return Application(get_django_application())
+    django = get_django_application()
+    # Only now: Django is set up, and models can be imported.
+    from django_workflows.lifecycle import Application
 
-
-def _log_failed_start(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        logger.critical("the runtime could not start", exc_info=task.exception())
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Close what is no HTTP request."""
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 4404})
+    return Application(django)

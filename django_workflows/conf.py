@@ -6,14 +6,13 @@ until the setting changes. ``checks.py`` turns what :func:`problems` finds into 
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _number_not_bool(value: Any) -> Any:
@@ -23,7 +22,30 @@ def _number_not_bool(value: Any) -> Any:
     return value
 
 
+Seconds = Annotated[float, BeforeValidator(_number_not_bool), Field(gt=0, allow_inf_nan=False)]
+Delay = Annotated[float, BeforeValidator(_number_not_bool), Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_number_not_bool), Field(ge=1)]
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_age(value: Any) -> Any:
+    """Read a length of time: ``"90s"``, ``"30m"``, ``"12h"``, ``"30d"``, ``"4w"``, a timedelta or seconds.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, str):
+        number, unit = value[:-1], value[-1:]
+        if number.isascii() and number.isdigit() and unit in _UNITS and len(number) < 7:
+            return timedelta(**{_UNITS[unit]: int(number)})
+        raise ValueError('expected a number with a unit, as in "90s", "30m", "12h", "30d" or "4w"')
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    raise ValueError(f"expected a length of time, got {type(value).__name__}")
 
 
 class WorkflowEntry(BaseModel):
@@ -61,7 +83,7 @@ class Settings(BaseModel):
     # Seconds of silence after which an SSE stream sends a comment; None sends none.
     SSE_HEARTBEAT_INTERVAL: Seconds | None = 25.0
     # Seconds to wait before each retry of a failed write; after the last one the run is let go.
-    PERSISTENCE_BACKOFF: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (0.5, 3.0)
+    PERSISTENCE_BACKOFF: tuple[Delay, ...] = (0.5, 3.0)
     # Whether a start may bring a serialized Context along (it can set a run's whole internal state).
     ACCEPT_CONTEXT_API: bool = False
     # Dotted paths of DRF classes; None takes the site's REST_FRAMEWORK defaults.
@@ -79,6 +101,8 @@ class Settings(BaseModel):
     STEP_THREADS: Count = 16
     # Largest request body in bytes; a larger one is answered 413 before it is read.
     MAX_BODY_SIZE: Count = 8 * 1024 * 1024
+    # How long finished handlers are kept: "30d", a timedelta, or seconds; None keeps them for ever.
+    RETENTION: Annotated[timedelta, BeforeValidator(parse_age), Field(gt=timedelta(0))] | None = None
     # Durability of a commit on SQLite at a power failure (a crash of the process loses nothing either way).
     SQLITE_SYNCHRONOUS: Literal["NORMAL", "FULL"] = "NORMAL"
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import (
     DEFAULT_DB_ALIAS,
@@ -48,7 +48,14 @@ def alias() -> str:
     return conf.get().DATABASE
 
 
-class IdentifierField(models.CharField):
+if TYPE_CHECKING:
+    _CharField = models.CharField[str, str]
+else:
+    # Generic for type checkers alone.
+    _CharField = models.CharField
+
+
+class IdentifierField(_CharField):
     """A CharField that compares byte by byte on every database.
 
     MySQL and MariaDB compare case-insensitively by default, so ``abc`` would find the run of ``ABC``.
@@ -61,8 +68,11 @@ class IdentifierField(models.CharField):
         return column
 
 
-class DocumentField(models.TextField):
-    """A TextField without MySQL's limit of 4 GiB in name only: LONGTEXT in utf8mb4."""
+class DocumentField(models.TextField):  # type: ignore[type-arg]  # str, or str and None with null=True
+    """A TextField that holds every character on every database.
+
+    MySQL's default character set may be one of three bytes, which has no emoji.
+    """
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
         if connection.vendor == "mysql":
@@ -131,7 +141,7 @@ def is_transient(error: BaseException) -> bool:
     """
     if isinstance(error, (IntegrityError, DataError)):
         return False
-    return isinstance(error, (OperationalError, InterfaceError, Error))
+    return isinstance(error, Error)
 
 
 # --- connections of our own threads ------------------------------------------------------------------
@@ -219,7 +229,7 @@ class _Readers:
                 # The connection may have died since it was last used; a read can be repeated.
                 connection.close()
                 return function(*args)
-        except BaseException:
+        except Error:
             connection.close()
             raise
 

@@ -11,6 +11,7 @@
     │   └── WorkflowNotFound
     ├── Conflict                      409: right at another time
     │   ├── HandlerRunning            a run of that handler is under way
+    │   ├── HandlerOfOther            the handler is another workflow's, so its state does not fit
     │   └── HandlerFinished           the run has ended, nobody is there to take the event
     ├── Unavailable                   503: this process cannot do it now, another try may succeed
     │   └── PersistenceFailed         the database refused a write after every retry
@@ -77,6 +78,13 @@ class HandlerRunning(Conflict):
 
     def __init__(self, handler_id: str) -> None:
         super().__init__(f"Handler {handler_id!r} is already running")
+
+
+class HandlerOfOther(Conflict):
+    """The handler to continue was made by another workflow, whose state means nothing to this one."""
+
+    def __init__(self, handler_id: str, workflow_name: str) -> None:
+        super().__init__(f"Handler {handler_id!r} belongs to workflow {workflow_name!r}")
 
 
 class HandlerFinished(Conflict):

@@ -105,16 +105,16 @@ async def _read(scope: Scope, receive: Receive) -> bytes:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise _BodyTooLarge
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _Disconnected
-        body += message.get("body", b"")
+        body.extend(message.get("body", b""))
         if len(body) > limit:
             raise _BodyTooLarge
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 def _headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
@@ -126,7 +126,7 @@ def _headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
 def _content(response: HttpResponseBase) -> bytes:
     if isinstance(response, HttpResponse):
         return response.content
-    return b"".join(response)  # type: ignore[call-overload,no-any-return]
+    return b"".join(response)
 
 
 async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

@@ -11,9 +11,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from django_workflows import contexts, database, mailbox
-from django_workflows.exceptions import HandlerNotFound, HandlerRunning, InvalidRequest
+from django_workflows.exceptions import HandlerNotFound, HandlerOfOther, HandlerRunning, InvalidRequest
 from django_workflows.leases import Lease
-from django_workflows.models import Handler, Message
+from django_workflows.models import Handler
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _MAX_ID = 200
@@ -89,8 +89,11 @@ class Start:
 def start(request: Start) -> Handler:
     """Create a handler, or continue a finished one with another run; joined to the caller's transaction.
 
+    Safe to repeat: a request whose run is there already (its commit was not heard of) gives that run's handler.
+
     Raises:
         HandlerRunning: the handler has a run under way.
+        HandlerOfOther: it is another workflow's.
     """
     using = database.alias()
     with database.atomic():
@@ -99,6 +102,8 @@ def start(request: Start) -> Handler:
             found = Handler.objects.using(using).filter(handler_id=request.handler_id)
             existing = database.locked(found).first()
         if existing is not None:
+            if existing.run_id == request.run_id:
+                return existing
             handler = _continue(existing, request)
         else:
             handler = request.row()
@@ -106,6 +111,9 @@ def start(request: Start) -> Handler:
                 with transaction.atomic(using=using):
                     handler.save(using=using, force_insert=True)
             except IntegrityError:
+                written = Handler.objects.using(using).filter(run_id=request.run_id).first()
+                if written is not None:
+                    return written
                 # Two starts with the same new id at once; the other one won.
                 raise HandlerRunning(request.handler_id) from None
         if request.state is not None or request.snapshot is not None:
@@ -120,13 +128,24 @@ def start_many(requests: list[Start]) -> list[Handler]:
     return database.insert(Handler, [request.row() for request in requests])
 
 
-def _continue(handler: Handler, request: Start) -> Handler:
+def check_continuation(handler: Handler, workflow_name: str) -> None:
+    """Raise unless a workflow may go on under this handler.
+
+    Raises:
+        HandlerRunning: it has a run under way.
+        HandlerOfOther: it is another workflow's.
+    """
     if not handler.has_ended:
         raise HandlerRunning(handler.handler_id)
+    if handler.workflow_name != workflow_name:
+        raise HandlerOfOther(handler.handler_id, handler.workflow_name)
+
+
+def _continue(handler: Handler, request: Start) -> Handler:
+    check_continuation(handler, request.workflow_name)
     now = timezone.now()
     handler.run_id = request.run_id
     handler.run += 1
-    handler.workflow_name = request.workflow_name
     handler.status = Handler.Status.RUNNING
     handler.start_event = request.start_event
     handler.result = handler.error = None
@@ -187,15 +206,12 @@ def find(handler_id: str) -> Handler:
     Raises:
         HandlerNotFound: there is none.
     """
-    handler = Handler.objects.using(database.alias()).filter(handler_id=handler_id).first()
+    try:
+        # Not every database can be asked for what no id can be.
+        found = Handler.objects.using(database.alias()).filter(handler_id=check_id(handler_id))
+    except InvalidRequest:
+        raise HandlerNotFound from None
+    handler = found.first()
     if handler is None:
         raise HandlerNotFound
     return handler
-
-
-def delete(handler: int) -> None:
-    """Delete a handler with all that belongs to it; its owner's next write is then refused."""
-    using = database.alias()
-    with database.atomic():
-        Message.objects.using(using).filter(handler_id=handler).delete()
-        Handler.objects.using(using).filter(pk=handler).delete()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 from django_workflows import database
@@ -28,7 +28,7 @@ def append(entries: Iterable[tuple[Lease, TickEntry]]) -> None:
     )
 
 
-def read(lease: Lease, after: int = -1) -> Iterator[TickEntry]:
+def read(lease: Lease, after: int = -1) -> Generator[TickEntry, None, None]:
     """Yield a run's ticks after a position."""
     rows = (
         Tick.objects.using(database.alias())

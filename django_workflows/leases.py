@@ -15,11 +15,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from django_workflows import database
 from django_workflows.database import DatabaseNow
 from django_workflows.models import Handler, Worker
+from django_workflows.querysets import HandlerQuerySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,6 @@ def claim(worker: int, limit: int, workflows: Collection[str]) -> list[Handler]:
     Safe against others that claim at the same time: the candidates are locked, and those that another
     process has locked are left to it.
     """
-    using = database.alias()
     with database.atomic():
         candidates = _handlers().runnable().of_workflows(workflows).order_by("started_at", "pk")
         keys = list(database.locked(candidates, skip_locked=True).values_list("pk", flat=True)[:limit])
@@ -94,14 +94,13 @@ def claim(worker: int, limit: int, workflows: Collection[str]) -> list[Handler]:
         _handlers().running().filter(pk__in=keys, worker=None).update(
             worker=worker, fence=F("fence") + 1, idle_since=None, wake_at=None
         )
-        return list(_handlers().using(using).running().filter(pk__in=keys, worker=worker))
+        return list(_handlers().running().filter(pk__in=keys, worker=worker).order_by("started_at", "pk"))
 
 
 def hold(leases: Collection[Lease]) -> set[Lease]:
     """Lock the rows of these runs for the rest of the transaction and return the leases that still hold."""
-    by_handler = {lease.handler: lease for lease in leases}
     rows = (
-        database.locked(_handlers().running().filter(pk__in=list(by_handler)))
+        database.locked(_handlers().running().filter(pk__in=[lease.handler for lease in leases]))
         # One order for everybody, so that two batches cannot wait for each other.
         .order_by("pk")
         .values_list("pk", "run", "fence")
@@ -121,9 +120,9 @@ def of(handler: Handler) -> Lease:
     return Lease(handler.pk, handler.run, handler.fence)
 
 
-def _handlers():  # type: ignore[no-untyped-def]
+def _handlers() -> HandlerQuerySet:
     return Handler.objects.using(database.alias())
 
 
-def _workers():  # type: ignore[no-untyped-def]
+def _workers() -> QuerySet[Worker]:
     return Worker.objects.using(database.alias())

@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef, Q
 from django_workflows.database import DatabaseNow
 
 if TYPE_CHECKING:
-    pass
+    from django_workflows.models import Handler  # noqa: F401
 
 
 class HandlerQuerySet(models.QuerySet["Handler"]):

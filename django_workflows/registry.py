@@ -276,7 +276,8 @@ def _build(source: Any) -> Workflow:
             "Give the dotted path of a Workflow class, an instance, or a function that returns one.",
         )
     try:
-        workflow.validate()
+        if not workflow._disable_validation:
+            workflow.validate()
     except Exception as error:
         raise _Refused("E003", f"the workflow does not validate: {error}", "Correct its steps.") from error
     return workflow

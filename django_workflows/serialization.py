@@ -14,7 +14,10 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from llama_agents.client.protocol.serializable_events import EventEnvelope, EventValidationError
+from llama_agents.client.protocol.serializable_events import (  # type: ignore[import-untyped]
+    EventEnvelope,
+    EventValidationError,
+)
 from pydantic_core import PydanticSerializationError, to_json
 from workflows.context.serializers import BaseSerializer, JsonSerializer, PickleSerializer
 from workflows.context.state_store import DictState, infer_state_type
@@ -119,8 +122,16 @@ def load_tick(data: str, using: BaseSerializer) -> WorkflowTick:
 
 
 def dump_event(event: Event, using: BaseSerializer) -> str:
-    """Write a start event or a posted event so that :func:`load_event` rebuilds the same class."""
-    return _dump(event, using, f"the event {type(event).__name__}")
+    """Write a start event or a posted event so that :func:`load_event` rebuilds the same class.
+
+    Raises:
+        InvalidEvent: the workflow does not declare its class, or it holds a value that cannot be written.
+    """
+    try:
+        _check_declared(type(event), using)
+        return _dump(event, using, f"the event {type(event).__name__}")
+    except NotSerializable as error:
+        raise InvalidEvent(str(error)) from error
 
 
 def load_event(data: str, using: BaseSerializer) -> Event:
@@ -187,10 +198,14 @@ def envelope(event: Event) -> Envelope:
     try:
         try:
             value = event.model_dump_json()
+            # A class may be configured to write them so (ser_json_inf_nan), which is not JSON.
+            is_plain = "NaN" not in value and "Infinity" not in value
         except PydanticSerializationError as error:
             if "surrogates" not in str(error):
                 raise
-            value = _without_surrogates(event.model_dump(mode="json"))
+            is_plain = False
+        if not is_plain:
+            value = _carefully(event)
     except Exception as error:
         raise NotSerializable(f"the event {name} cannot be written as JSON: {error}") from error
     data = f'{{"value":{value}{tail}'
@@ -199,9 +214,10 @@ def envelope(event: Event) -> Envelope:
     return Envelope(name, internal, data)
 
 
-def _without_surrogates(value: Any) -> str:
-    parsed = json.loads(storable(json.dumps(value, ensure_ascii=False)))
-    return to_json(parsed, inf_nan_mode="null").decode()
+def _carefully(event: Event) -> str:
+    """Write an event's fields as the reference does, in several steps: infinities and NaN become null."""
+    fields = json.dumps(event.model_dump(mode="json"), ensure_ascii=False)
+    return to_json(json.loads(storable(fields)), inf_nan_mode="null").decode()
 
 
 def storable(text: str) -> str:
@@ -244,10 +260,14 @@ def parse_event(data: Any, served: Served) -> Event:
 
 def _parse(data: Any, served: Served, problem: str, explicit: type[Event] | None) -> Event:
     try:
-        return EventEnvelope.parse(data, served.events, explicit_event=explicit)
+        event: Event = EventEnvelope.parse(data, served.events, explicit_event=explicit)
     except EventValidationError as error:
         raise InvalidEvent(str(error) if explicit is None else f"{problem}: {error}") from None
     except RecursionError:
         raise InvalidEvent(f"{problem}: it is nested too deeply") from None
     except Exception as error:
         raise InvalidEvent(f"{problem}: {error}") from None
+    if not isinstance(event._data, dict):
+        # Where an event keeps its undeclared fields; its class does not look at it.
+        raise InvalidEvent(f"{problem}: _data must be an object, got {type(event._data).__name__}")
+    return event

@@ -21,10 +21,20 @@ from workflows.context.state_store import is_durable_serialized_state
 from workflows.context.state_store_integration import decode_seed_state, string_record_from_state
 from workflows.events import Event, StartEvent
 
-from django_workflows import conf, database, handlers, mailbox, notify, registry, serialization
+from django_workflows import (
+    conf,
+    database,
+    handlers,
+    mailbox,
+    notify,
+    registry,
+    retention,
+    serialization,
+)
 from django_workflows.exceptions import (
     HandlerFinished,
     HandlerNotFound,
+    InvalidEvent,
     InvalidRequest,
     Unavailable,
 )
@@ -66,7 +76,7 @@ def start(
         InvalidEvent: the start event does not fit.
         HandlerRunning: the handler has a run under way.
     """
-    request = prepare_start(registry.get(workflow), start_event, handler_id=handler_id, owner=owner)
+    request = _prepare(workflow, start_event, handler_id, owner)
     handler = handlers.start(request)
     transaction.on_commit(notify.mail, using=database.alias())
     return handler
@@ -80,8 +90,23 @@ async def astart(
     owner: AbstractBaseUser | None = None,
 ) -> Handler:
     """Start a run from asynchronous code; as :func:`start`, committed when it returns."""
-    request = prepare_start(registry.get(workflow), start_event, handler_id=handler_id, owner=owner)
-    return await abegin(request)
+    return await abegin(_prepare(workflow, start_event, handler_id, owner))
+
+
+def _prepare(
+    workflow: str,
+    start_event: StartEvent | dict[str, Any] | None,
+    handler_id: str | None,
+    owner: AbstractBaseUser | None,
+) -> Start:
+    """Check what code asks to be started: there, a dictionary is always the start event's fields."""
+    served = registry.get(workflow)
+    if isinstance(start_event, dict):
+        try:
+            start_event = served.start_event_class(**start_event)
+        except (TypeError, ValueError) as error:
+            raise InvalidEvent(f"The start event's fields do not fit: {error}") from None
+    return prepare_start(served, start_event, handler_id=handler_id, owner=owner)
 
 
 def prepare_start(
@@ -256,16 +281,22 @@ def purge(handler_id: str) -> None:
     Raises:
         HandlerNotFound: there is no such handler.
     """
-    handlers.delete(handlers.find(handler_id).pk)
+    handler = handlers.find(handler_id)
+    retention.delete(handler.pk)
+    transaction.on_commit(lambda: notify.committed(handler.pk, handler.run), using=database.alias())
 
 
 async def apurge(handler: Handler) -> None:
     """Delete a handler from asynchronous code; as :func:`purge`, committed when it returns."""
-    await _write(lambda: handlers.delete(handler.pk))
-    notify.committed(handler.pk, handler.run)
+    last = await _write(lambda: retention.close(handler.pk))
+    if last is not None:
+        notify.committed(handler.pk, handler.run, [last], ended=True)
     current = supervisor.current()
     if current is not None and current.is_here:
         current.drop(handler.pk)
+    # In portions, between which others get to write.
+    while await _write(lambda: retention.erase_some(handler.pk)):
+        pass
 
 
 async def wait(handler: Handler) -> Handler:

@@ -38,11 +38,14 @@ async def subscribe(handler: int, run: int, after: int) -> AsyncIterator[list[Ev
             if events is None:
                 # From here on commits are kept for us, so that none falls between the read and the wait.
                 subscription.follow()
-                ended, events = await database.read(_page, handler, run, after)
-                if not events and ended:
-                    return
-                if len(events) == PAGE:
+                ended, page = await database.read(_page, handler, run, after)
+                if len(page) == PAGE:
                     subscription.look()
+                elif ended:
+                    if page:
+                        yield page
+                    return
+                events = page
             if events:
                 after = events[-1].sequence
                 yield events

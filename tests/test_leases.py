@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import os
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+from django.utils import timezone
+
+from django_workflows import handlers, leases, mailbox, retention
+from django_workflows.leases import Lease
+from django_workflows.mailbox import Letter
+from django_workflows.models import Handler, Message, Worker
+from tests.storage import PATIENCE, a_run, a_worker, end, next_lease, race
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NAMES = ["greet"]
+
+
+def claim(worker: Worker, limit: int = 100, names: list[str] = NAMES) -> list[str]:
+    return [handler.handler_id for handler in leases.claim(worker.pk, limit, names)]
+
+
+def release(handler: Handler, **fields: Any) -> None:
+    """Leave a run as it is when it was released while it waited."""
+    Handler.objects.filter(pk=handler.pk).update(worker=None, idle_since=timezone.now(), **fields)
+
+
+# --- workers -------------------------------------------------------------------------------------------
+
+
+def test_a_worker_says_where_it_is() -> None:
+    worker = leases.enlist()
+
+    assert worker.pid == os.getpid()
+    assert worker.hostname
+    assert len(worker.token) == 32
+    assert leases.enlist().token != worker.token
+
+
+def test_a_heartbeat_keeps_a_worker_from_being_silent() -> None:
+    worker = a_worker(silent_for=timedelta(minutes=1))
+    assert leases.silent(timedelta(seconds=30)) == [worker]
+    assert leases.silent(timedelta(seconds=90)) == []
+
+    assert leases.heartbeat(worker.pk)
+    assert leases.silent(timedelta(seconds=30)) == []
+
+
+def test_a_worker_that_was_declared_dead_hears_of_it() -> None:
+    worker = a_worker()
+    leases.retire(worker.pk)
+
+    assert not leases.heartbeat(worker.pk)
+    assert not Worker.objects.exists()
+
+
+def test_colleagues_are_all_others() -> None:
+    me, first, second = a_worker(), a_worker(), a_worker(silent_for=timedelta(hours=1))
+
+    assert set(leases.colleagues(me.pk)) == {first, second}
+
+
+def test_orphans_are_the_runs_of_silent_workers() -> None:
+    living, silent = a_worker(), a_worker(silent_for=timedelta(minutes=1))
+    a_run("living", worker=living.pk)
+    a_run("orphan", worker=silent.pk)
+    end(a_run("ended", worker=silent.pk))
+    a_run("nobody's")
+
+    orphans = Handler.objects.orphaned(timedelta(seconds=30))
+    assert [handler.handler_id for handler in orphans] == ["orphan"]
+
+
+def test_a_retired_workers_runs_can_be_claimed_at_once() -> None:
+    dead, other, heir = a_worker(), a_worker(), a_worker()
+    run = a_run("a", worker=dead.pk)
+    waiting = a_run("b", worker=dead.pk)
+    handlers.idle([(leases.of(waiting), timezone.now())])
+    end(a_run("ended", worker=dead.pk))
+    a_run("other's", worker=other.pk)
+
+    assert leases.retire(dead.pk) == 2
+    # Also the one that waits: whoever claims it finds out about its deadlines.
+    assert claim(heir) == ["a", "b"]
+    with transaction.atomic():
+        assert leases.hold([leases.of(run), next_lease(leases.of(run))]) == {next_lease(leases.of(run))}
+
+
+# --- claims --------------------------------------------------------------------------------------------
+
+
+def test_a_claim_gives_a_new_fence() -> None:
+    worker = a_worker()
+    run = a_run()
+
+    (claimed,) = leases.claim(worker.pk, 10, NAMES)
+
+    assert claimed.worker_id == worker.pk
+    assert leases.of(claimed) == next_lease(leases.of(run))
+    assert handlers.find(run.handler_id).fence == claimed.fence
+    assert claim(worker) == []
+
+
+def test_claims_are_oldest_first_and_no_more_than_asked_for() -> None:
+    worker = a_worker()
+    for age, name in enumerate(["new", "old", "older", "oldest"]):
+        Handler.objects.filter(pk=a_run(name).pk).update(started_at=timezone.now() - timedelta(hours=age))
+
+    assert claim(worker, 3) == ["oldest", "older", "old"]
+    assert claim(worker, 3) == ["new"]
+
+
+def test_what_is_not_to_be_claimed() -> None:
+    worker = a_worker()
+    end(a_run("ended"))
+    a_run("executed", worker=a_worker().pk)
+    a_run("other", workflow_name="unknown here")
+    release(a_run("waiting"))
+    release(a_run("waiting with a deadline"), wake_at=timezone.now() + timedelta(hours=1))
+
+    assert claim(worker) == []
+    assert claim(worker, names=[]) == []
+
+
+def test_a_waiting_run_is_claimed_when_its_deadline_is_due() -> None:
+    worker = a_worker()
+    run = a_run("due")
+    release(run, wake_at=timezone.now() - timedelta(seconds=1))
+
+    assert claim(worker) == ["due"]
+    found = handlers.find("due")
+    assert (found.idle_since, found.wake_at) == (None, None)
+
+
+@pytest.mark.parametrize("kind", list(Message.Kind))
+def test_a_waiting_run_is_claimed_when_mail_has_come(kind: Message.Kind) -> None:
+    worker = a_worker()
+    run = a_run("with mail")
+    release(a_run("without"))
+    mailbox.post(Letter(run.pk, run.run, kind, "{}"))
+    release(run)
+
+    assert claim(worker) == ["with mail"]
+
+
+def test_mail_for_an_earlier_run_wakes_nobody() -> None:
+    worker = a_worker()
+    first = a_run("continued")
+    end(first)
+    second = a_run("continued")
+    Message.objects.create(handler=first, run=1, kind="event", key="late", created_at=timezone.now())
+    release(second)
+
+    assert claim(worker) == []
+
+
+def test_a_run_that_is_let_go_can_be_claimed() -> None:
+    first, second = a_worker(), a_worker()
+    run = a_run("a", worker=first.pk)
+
+    leases.let_go(leases.of(run))
+
+    assert claim(second) == ["a"]
+    # A late one, of a lease that is over, takes nothing away.
+    leases.let_go(leases.of(run))
+    assert handlers.find("a").worker_id == second.pk
+
+
+def test_each_run_is_claimed_once_however_many_want_it() -> None:
+    workers = [a_worker() for _ in range(4)]
+    runs = {a_run().handler_id for _ in range(40)}
+
+    def claim_all(worker: Worker) -> list[Handler]:
+        claimed: list[Handler] = []
+        while len(Handler.objects.filter(worker=None)):
+            claimed += leases.claim(worker.pk, 3, NAMES)
+        return claimed
+
+    results = race(*[lambda worker=worker: claim_all(worker) for worker in workers])
+
+    for worker, claimed in zip(workers, results, strict=True):
+        assert all(handler.worker_id == worker.pk for handler in claimed)
+    claimed = [handler for result in results for handler in result]
+    assert len(claimed) == len(runs)
+    assert {handler.handler_id for handler in claimed} == runs
+    assert {handler.fence for handler in claimed} == {2}
+    assert set(Handler.objects.values_list("fence", flat=True)) == {2}
+
+
+@pytest.mark.skipif(
+    connections["default"].vendor == "sqlite", reason="SQLite lets one transaction write at a time"
+)
+def test_claiming_does_not_wait_for_who_claims_at_the_same_time() -> None:
+    first, second = a_worker(), a_worker()
+    a_run("a")
+    a_run("b")
+    claimed, done = threading.Event(), threading.Event()
+
+    def hold() -> list[str]:
+        with transaction.atomic():
+            found = claim(first, 1)
+            claimed.set()
+            assert done.wait(PATIENCE)
+        return found
+
+    def pass_by() -> list[str]:
+        assert claimed.wait(PATIENCE)
+        found = claim(second)
+        done.set()
+        return found
+
+    assert race(hold, pass_by) == [["a"], ["b"]]
+
+
+# --- fences --------------------------------------------------------------------------------------------
+
+
+def test_only_a_present_lease_holds() -> None:
+    run, other = a_run(worker=a_worker().pk), a_run()
+    lease = leases.of(run)
+    stale = [
+        Lease(lease.handler, lease.run, lease.fence - 1),
+        Lease(lease.handler, lease.run, lease.fence + 1),
+        Lease(lease.handler, lease.run + 1, lease.fence),
+        Lease(lease.handler + 1000, lease.run, lease.fence),
+    ]
+
+    with transaction.atomic():
+        assert leases.hold([lease, leases.of(other), *stale]) == {lease, leases.of(other)}
+        assert leases.hold(stale) == set()
+        assert leases.hold([]) == set()
+
+
+def test_a_lease_does_not_hold_once_the_run_has_ended() -> None:
+    run = a_run()
+    end(run)
+
+    with transaction.atomic():
+        assert leases.hold([leases.of(run)]) == set()
+
+
+def test_a_stale_fence_is_refused_after_a_takeover() -> None:
+    slow, quick = a_worker(), a_worker()
+    run = a_run(worker=slow.pk)
+    lease = leases.of(run)
+    leases.retire(slow.pk)
+    (taken,) = leases.claim(quick.pk, 10, NAMES)
+
+    with transaction.atomic():
+        assert leases.hold([lease]) == set()
+        assert leases.hold([leases.of(taken)]) == {leases.of(taken)}
+
+
+def test_nobody_takes_a_run_over_while_its_owner_writes() -> None:
+    """A takeover waits for the write, or the write is refused; never both."""
+    for _ in range(5):
+        slow, quick = a_worker(), a_worker()
+        run = a_run(worker=slow.pk)
+        lease = leases.of(run)
+        holding = threading.Event()
+
+        def write() -> tuple[bool, int]:
+            with transaction.atomic():
+                held = leases.hold([lease]) == {lease}  # noqa: B023
+                holding.set()  # noqa: B023
+                # Give the other one time to come in between.
+                threading.Event().wait(0.05)
+                return held, Handler.objects.get(pk=run.pk).fence  # noqa: B023
+
+        def take_over() -> int:
+            assert holding.wait(PATIENCE)  # noqa: B023
+            leases.retire(slow.pk)  # noqa: B023
+            return len(leases.claim(quick.pk, 10, NAMES))  # noqa: B023
+
+        assert race(write, take_over) == [(True, lease.fence), 1]
+        assert handlers.find(run.handler_id).fence == lease.fence + 1
+        retention.delete(run.pk)
+
+
+def test_two_that_hold_many_runs_do_not_wait_for_each_other() -> None:
+    held = [leases.of(a_run()) for _ in range(30)]
+
+    def hold(order: list[Lease]) -> int:
+        count = 0
+        for _ in range(20):
+            with transaction.atomic():
+                count += len(leases.hold(order))
+                Handler.objects.filter(pk__in=[lease.handler for lease in order]).update(error="x")
+        return count
+
+    assert race(lambda: hold(held), lambda: hold(held[::-1])) == [600, 600]
