@@ -6,9 +6,12 @@ import asyncio
 import time
 from typing import Any
 
+from asgiref.sync import sync_to_async
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
 from workflows.context.state_store import StateStore
 from workflows.events import Event
-from workflows.runtime.types.named_task import NamedTask, PendingStart
+from workflows.runtime.types.named_task import NamedTask, PendingStart, all_tasks
 from workflows.runtime.types.plugin import (
     InternalRunAdapter,
     WaitForNextTaskResult,
@@ -16,9 +19,13 @@ from workflows.runtime.types.plugin import (
     WaitResultTick,
     WaitResultTimeout,
 )
-from workflows.runtime.types.ticks import WorkflowTick
+from workflows.runtime.types.results import StepWorkerFailed
+from workflows.runtime.types.ticks import TickStepResult, WorkflowTick
 
 from django_workflows.runtime.run import Run
+
+# As the engine: seconds that a cancelled step may take to clean up.
+CANCEL_TIMEOUT = 0.5
 
 
 class RunAdapter(InternalRunAdapter):
@@ -36,6 +43,9 @@ class RunAdapter(InternalRunAdapter):
         return time.time()
 
     async def on_tick(self, tick: WorkflowTick) -> None:
+        if _failed_in_the_database(tick):
+            # Async steps use the one thread of Django's async ORM, where nobody else replaces a broken connection.
+            await sync_to_async(close_old_connections)()
         # Only gathered here: it is committed together with the events that it publishes, which the engine
         # hands over next, and before anything starts because of it (wait_for_next_task).
         self._run.record_tick(tick)
@@ -52,8 +62,19 @@ class RunAdapter(InternalRunAdapter):
             for start in pending:
                 start.coro.close()
             raise
-        self._run.wake_at = None if timeout is None else time.time() + timeout
-        return await super().wait_for_next_task(running, pending, timeout)
+        self._run.engine_wakes_at = None if timeout is None else time.time() + timeout
+        started = [start.start(asyncio.create_task(start.coro)) for start in pending]
+        try:
+            waited = await super().wait_for_next_task([*running, *started], [], timeout)
+        except asyncio.CancelledError:
+            # The engine cancels the tasks that it knows; of these it would only hear now.
+            tasks = all_tasks(started)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
+            raise
+        return WaitForNextTaskResult(waited.completed, started)
 
     async def send_event(self, tick: WorkflowTick) -> None:
         # From a step: the engine's step result carries it as well, so a crash does not lose it.
@@ -68,3 +89,12 @@ class RunAdapter(InternalRunAdapter):
 
     def get_state_store(self, namespace: tuple[str, ...] = ()) -> StateStore[Any] | None:
         return None if namespace else self._run.state_store
+
+
+def _failed_in_the_database(tick: WorkflowTick) -> bool:
+    if not isinstance(tick, TickStepResult):
+        return False
+    errors = [result.exception for result in tick.result if isinstance(result, StepWorkerFailed)]
+    # What the step's own code made of a database error counts as well.
+    causes = [cause for error in errors for cause in (error, error.__cause__, error.__context__)]
+    return any(isinstance(cause, DatabaseError) for cause in causes)

@@ -26,12 +26,15 @@ class Life:
         self._path = _directory() / token
         self._file: IO[bytes] | None = None
         if fcntl is not None:
-            self._file = self._path.open("wb")
+            # Locked before it has the name that others look for: a free lock would be a dead worker.
+            nascent = self._path.with_suffix(".new")
+            self._file = nascent.open("wb")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            nascent.rename(self._path)
 
     def end(self) -> None:
         if self._file is not None:
-            self._path.unlink(missing_ok=True)
+            forget(self._path.name)
             self._file.close()
             self._file = None
 
@@ -40,15 +43,19 @@ def is_dead(token: str) -> bool:
     """Tell whether the worker is known to be dead; False also when nothing is known."""
     if fcntl is None:
         return False
-    path = _directory() / token
     try:
-        with path.open("rb") as file:
+        with (_directory() / token).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
             return True
     except OSError:
         # No such file, or somebody holds it.
         return False
+
+
+def forget(token: str) -> None:
+    """Remove what tells that a worker is dead; when its runs are released, or else nobody would know again."""
+    with contextlib.suppress(OSError):
+        (_directory() / token).unlink(missing_ok=True)
 
 
 def _directory() -> Path:

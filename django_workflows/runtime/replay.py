@@ -6,6 +6,7 @@ Safe to repeat: reading writes nothing. The engine marks the resumption in the j
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
@@ -17,9 +18,10 @@ from workflows.runtime.types.results import AddWaiter, DeleteWaiter
 from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import TickStepResult, TickWaiterTimeout, WorkflowTick
 
-from django_workflows import contexts, eventlog, journal, leases, serialization
-from django_workflows.models import Handler
+from django_workflows import contexts, database, eventlog, journal, leases, serialization
+from django_workflows.models import Handler, Message
 from django_workflows.registry import Served
+from django_workflows.runtime import ticks
 from django_workflows.runtime.run import Beginning
 
 T = TypeVar("T")
@@ -48,18 +50,20 @@ def load(served: Served, handler: Handler) -> Beginning:
         state = BrokerState.from_serialized(parsed, served.workflow, using)
     deadlines: dict[tuple[StepId, str], float] = {}
 
-    async def ticks() -> AsyncIterator[WorkflowTick]:
+    async def read_journal() -> AsyncIterator[WorkflowTick]:
         nonlocal position
-        for entry in journal.read(lease, after=position):
-            tick = serialization.load_tick(entry.data, using)
+        for entry in entries:
+            tick = ticks.load(entry.data, using)
             position = entry.sequence
             _note_deadlines(tick, deadlines)
             yield tick
 
     async def replay() -> BrokerState:
-        return (await replay_ticks_stream(state, ticks(), run_id=handler.run_id)).state
+        return (await replay_ticks_stream(state, read_journal(), run_id=handler.run_id)).state
 
-    state = _finish(replay())
+    # Closed here, because an error keeps it alive for longer than the thread's connection.
+    with contextlib.closing(journal.read(lease, after=position)) as entries:
+        state = _finish(replay())
     begun = position >= 0 or state.is_running
     return Beginning(
         state=state,
@@ -68,6 +72,7 @@ def load(served: Served, handler: Handler) -> Beginning:
         next_event=eventlog.last_sequence(handler.pk, handler.run) + 1,
         stored_state=None if context is None else context.state,
         deadlines=_pending(deadlines, state),
+        is_cancelled=_is_cancelled(handler),
     )
 
 
@@ -80,6 +85,12 @@ def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
         return result
     coroutine.close()
     raise RuntimeError("the engine's replay waited for something")
+
+
+def _is_cancelled(handler: Handler) -> bool:
+    """Tell whether a cancellation is waiting: what was interrupted must not start again only to be cancelled."""
+    messages = Message.objects.using(database.alias())
+    return messages.filter(handler=handler, run=handler.run, kind=Message.Kind.CANCEL).exists()
 
 
 def _note_deadlines(tick: WorkflowTick, deadlines: dict[tuple[StepId, str], float]) -> None:

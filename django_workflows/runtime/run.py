@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,7 @@ from workflows.events import (
 )
 from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.plugin import RegisteredWorkflow
+from workflows.runtime.types.results import StepWorkerStateContextVar
 from workflows.runtime.types.ticks import TickIdleCheck, TickStepResult, WorkflowTick
 
 from django_workflows import leases, serialization
@@ -37,16 +39,27 @@ from django_workflows.eventlog import EventEntry
 from django_workflows.exceptions import LeaseLost, NotSerializable, PersistenceFailed
 from django_workflows.handlers import Ending
 from django_workflows.journal import TickEntry
-from django_workflows.models import Handler
+from django_workflows.models import Handler, Message
 from django_workflows.registry import Served
+from django_workflows.runtime import ticks
 from django_workflows.runtime.mail import Mail
 from django_workflows.runtime.state import RunStateStorage
 from django_workflows.runtime.writer import Changes, Writer
 
 logger = logging.getLogger("django_workflows.runtime")
 
-# The run that the current task works for; steps and what they start inherit it.
-current_run: contextvars.ContextVar[Run | None] = contextvars.ContextVar("django_workflows_run", default=None)
+# The run that the current task works for; steps and what they start inherit it. Weak, because asyncio keeps the
+# contexts of cancelled timers for a while, and with them would keep runs that have left.
+_current: contextvars.ContextVar[weakref.ref[Run] | None] = contextvars.ContextVar(
+    "django_workflows_run", default=None
+)
+
+
+def current() -> Run | None:
+    """Return the run that the current task works for, None outside of one."""
+    reference = _current.get()
+    return None if reference is None else reference()
+
 
 # A step that writes events faster than they can be committed waits when this many are behind.
 MAX_BEHIND = 2000
@@ -63,6 +76,7 @@ class Beginning:
         next_event: position of the next event.
         stored_state: the state store's record.
         deadlines: what is due when (seconds since the epoch) and lives in no other place.
+        is_cancelled: whether a cancellation waits in its mail.
     """
 
     state: BrokerState
@@ -71,6 +85,7 @@ class Beginning:
     next_event: int = 0
     stored_state: str | None = None
     deadlines: list[tuple[float, WorkflowTick]] = field(default_factory=list)
+    is_cancelled: bool = False
 
 
 class Run:
@@ -111,7 +126,9 @@ class Run:
         # Resolved when the end is committed.
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         # When the engine's next timer is due, in seconds since the epoch.
-        self.wake_at: float | None = None
+        self.engine_wakes_at: float | None = None
+        # The deadlines that the engine does not know, and what brings them to it.
+        self._timers: list[tuple[float, asyncio.TimerHandle]] = []
         self.task: asyncio.Task[None] | None = None
         self.serializer: BaseSerializer = serialization.serializer(served)
         self.state_store: StateStoreFacade[Any] = StateStoreFacade(
@@ -121,6 +138,10 @@ class Run:
         self._beginning = beginning
         self._writer = writer
         self._slot = slot
+        # Whether a cancellation has come; before the engine runs, the run needs no engine to end.
+        self._is_cancelled = beginning.is_cancelled
+        # Waits for the slot; cancelled when the run is.
+        self._turn: asyncio.Task[bool] | None = None
         self._on_consumed = on_consumed
         self._next_tick = beginning.next_tick
         self._next_event = beginning.next_event
@@ -156,6 +177,19 @@ class Run:
             self._refused = self._refused or LeaseLost("this process let the run go")
             self.task.cancel()
 
+    def receive(self, message: Message) -> None:
+        """Put a message into the inbox.
+
+        Raises:
+            Exception: it cannot be read.
+        """
+        self.mail.add(message.pk)
+        self.inbox.put_nowait(Mail.tick(message, self.serializer))
+        if message.kind == Message.Kind.CANCEL:
+            self._is_cancelled = True
+            if self._turn is not None:
+                self._turn.cancel()
+
     @property
     def was_refused(self) -> bool:
         """Whether it stopped because it could not write any more."""
@@ -166,32 +200,81 @@ class Run:
         """Whether it waits for an event from outside, or a deadline, with nothing else to do."""
         return self._idle and self._empty and self.inbox.empty()
 
+    @property
+    def wake_at(self) -> float | None:
+        """When the next deadline is due, in seconds since the epoch."""
+        ahead = [due for due, _ in self._timers if due > timezone.now().timestamp()]
+        if self.engine_wakes_at is not None:
+            ahead.append(self.engine_wakes_at)
+        return min(ahead, default=None)
+
     async def _execute(self) -> None:
-        current_run.set(self)
-        for due, tick in self._beginning.deadlines:
-            asyncio.get_running_loop().call_later(
-                max(0.0, due - timezone.now().timestamp()), self.inbox.put_nowait, tick
-            )
+        _current.set(weakref.ref(self))
+        self._set_timers()
+        if self._beginning.start_event is None:
+            # The engine would not notice by itself that there is nothing to do but wait.
+            self.inbox.put_nowait(TickIdleCheck())
         try:
-            if self._slot is None:
-                await self._run_engine()
-            else:
-                async with self._slot:
-                    await self._run_engine()
+            await self._take_turn()
         except Exception as error:
             if self._ending is None and self._refused is None:
                 # The engine ends a run with an event of its own; without one it was us, or a bug.
                 self._fail(error)
             elif self._ending is not None and self._ending.status == Handler.Status.FAILED:
                 self.log.info("the run failed: %s", self._ending.error)
+        finally:
+            for _, timer in self._timers:
+                # It would keep the run in memory until it is due.
+                timer.cancel()
         if self._refused is None:
             await self.flush()
 
+    def _set_timers(self) -> None:
+        loop, now = asyncio.get_running_loop(), timezone.now().timestamp()
+        for due, tick in self._beginning.deadlines:
+            timer = loop.call_later(max(0.0, due - now), self.inbox.put_nowait, tick)
+            self._timers.append((due, timer))
+
+    async def _take_turn(self) -> None:
+        """Run the engine, when fewer than num_concurrent_runs of the workflow are under way."""
+        if self._slot is None:
+            await self._run_engine()
+        elif await self._wait_for(self._slot):
+            try:
+                await self._run_engine()
+            finally:
+                self._slot.release()
+        else:
+            self._cancel_unbegun()
+
+    async def _wait_for(self, slot: asyncio.Semaphore) -> bool:
+        """Wait for a slot; False when the run was cancelled before it got one."""
+        turn = self._turn = asyncio.get_running_loop().create_task(slot.acquire(), name=f"turn of {self.run_id}")
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                slot.release()
+            if self.task is not None and self.task.cancelling():
+                raise
+            return False
+        finally:
+            self._turn = None
+
     async def _run_engine(self) -> None:
+        if self._is_cancelled:
+            self._cancel_unbegun()
+            return
         beginning = self._beginning
         tags = {"llamaindex.handler_id": self.handler_id, "llamaindex.run_id": self.run_id}
         with instrument_tags(tags):
             await self._registered.workflow_run_fn(beginning.state, beginning.start_event, None)  # type: ignore[arg-type]
+
+    def _cancel_unbegun(self) -> None:
+        """End the run as cancelled without the engine, which would first start a step."""
+        self._append_event(WorkflowCancelledEvent())
+        self._end(Ending(Handler.Status.CANCELLED, None, None, timezone.now()))
+        self._kick()
 
     def _fail(self, error: Exception) -> None:
         """End the run as failed for a reason that the engine knows nothing of."""
@@ -223,12 +306,14 @@ class Run:
             NotSerializable: it holds what cannot be stored; the run must fail.
         """
         self._check_writable()
+        if self._poison is not None:
+            raise self._poison[0]
         if isinstance(tick, TickIdleCheck):
             # It changes nothing in the engine's state, so replay can do without.
             return
         try:
             message, tick = Mail.open(tick)
-            data = serialization.dump_tick(tick, self.serializer)
+            data = ticks.dump(tick, self.serializer)
         except NotSerializable as error:
             self._poison = (error, str(tick.step_id) if isinstance(tick, TickStepResult) else "")
             raise
@@ -254,7 +339,7 @@ class Run:
         try:
             data = self._append_event(event)
         except NotSerializable as error:
-            self._poison = (error, "")
+            self._poison = (error, _current_step())
             if by_engine:
                 raise
             # The engine only logs what goes wrong in a step's ctx.write_event_to_stream().
@@ -377,6 +462,13 @@ def _ending(event: StopEvent, data: str) -> Ending:
     if isinstance(event, WorkflowCancelledEvent):
         return Ending(Handler.Status.CANCELLED, None, None, now)
     return Ending(Handler.Status.COMPLETED, data, None, now)
+
+
+def _current_step() -> str:
+    try:
+        return StepWorkerStateContextVar.get().state.step_name
+    except LookupError:
+        return ""
 
 
 def _text(error: BaseException) -> str:

@@ -7,6 +7,7 @@ it would without us: it belongs to the step that runs it and is repeated with it
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -21,12 +22,18 @@ from workflows.runtime.types.plugin import (
     RegisteredWorkflow,
     Runtime,
 )
-from workflows.runtime.types.step_function import as_step_worker_functions, create_workflow_run_function
+from workflows.runtime.types.results import StepWorkerOutput
+from workflows.runtime.types.step_function import (
+    StepWorkerFunction,
+    as_step_worker_functions,
+    create_workflow_run_function,
+)
+from workflows.runtime.verbose import VerboseDecorator
 
 from django_workflows import serialization
 from django_workflows.registry import Served
+from django_workflows.runtime import run as runs
 from django_workflows.runtime.adapters import RunAdapter
-from django_workflows.runtime.run import current_run
 
 
 class DjangoRuntime(Runtime):
@@ -48,7 +55,9 @@ class DjangoRuntime(Runtime):
         if known is not None and known[0] is served:
             return known[1]
         try:
-            workflow._switch_runtime(self)
+            if known is None:
+                # A workflow with verbose=True has wrapped its runtime to tell what it does.
+                workflow._switch_runtime(VerboseDecorator(self) if workflow._verbose else self)
         except RuntimeError as error:
             raise ImproperlyConfigured(
                 f"Workflow {served.name!r}: the instance has been run outside django_workflows, so it can no "
@@ -62,7 +71,7 @@ class DjangoRuntime(Runtime):
         return RegisteredWorkflow(
             workflow=workflow,
             workflow_run_fn=create_workflow_run_function(workflow),
-            steps=as_step_worker_functions(workflow),
+            steps={name: _contained(step) for name, step in as_step_worker_functions(workflow).items()},
         )
 
     def get_registered(self, workflow: Workflow) -> RegisteredWorkflow | None:
@@ -74,7 +83,7 @@ class DjangoRuntime(Runtime):
         return super().get_serializer(workflow) if known is None else serialization.serializer(known[0])
 
     def get_internal_adapter(self, workflow: Workflow) -> InternalRunAdapter:
-        run = current_run.get()
+        run = runs.current()
         # The in-memory runtime names its runs in a variable of its own, set inside of ours for a child.
         if run is None or get_current_run_id() is not None:
             return self._in_memory.get_internal_adapter(workflow)
@@ -95,3 +104,22 @@ class DjangoRuntime(Runtime):
 
     def get_external_adapter(self, run_id: str) -> ExternalRunAdapter:
         return self._in_memory.get_external_adapter(run_id)
+
+
+def _contained(step: StepWorkerFunction) -> StepWorkerFunction:
+    """Make a step fail of what would otherwise take its run, or the whole process, with it."""
+
+    async def contained(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
+        try:
+            return await step(*args, **kwargs)
+        except SystemExit as error:
+            # asyncio would end the event loop; and the next process that resumes the run, likewise.
+            raise RuntimeError(f"the step called sys.exit({error.code!r})") from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # The engine would take it for cancelled by itself, and wait for its result for ever.
+            raise RuntimeError("the step was cancelled by something inside of it") from error
+
+    return contained

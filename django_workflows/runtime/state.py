@@ -6,6 +6,7 @@ a load costs no query; a save returns when it is committed.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +30,9 @@ class RunStateStorage:
 
     async def save(self, record: StateRecord) -> None:
         data = record.data if isinstance(record.data, str) else json.dumps(record.data)
+        # Events that the step wrote to the stream before are still on their way, in tasks of the engine: let them
+        # go first, so that a state which says "done" is never committed without them.
+        await asyncio.sleep(0)
         await self._run.record_state(data)
         self._record = data
 

@@ -21,8 +21,7 @@ from django_workflows.leases import Lease
 from django_workflows.models import Handler, Message
 from django_workflows.registry import Served
 from django_workflows.runtime import replay
-from django_workflows.runtime.liveness import Life, is_dead
-from django_workflows.runtime.mail import Mail
+from django_workflows.runtime.liveness import Life, forget, is_dead
 from django_workflows.runtime.run import Beginning, Run
 from django_workflows.runtime.runtime import DjangoRuntime
 from django_workflows.runtime.writer import Writer
@@ -61,10 +60,15 @@ class Supervisor:
         self._life: Life | None = None
         self._runs: dict[int, Run] = {}
         self._loading: set[int] = set()
+        # Handlers of runs that had no room for all of their mail.
+        self._turned_away: set[int] = set()
+        # Handlers of runs that are ours but could not be loaded; their mail must not stand before that of others.
+        self._unreadable: set[int] = set()
         self._to_let_go: set[Lease] = set()
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._load_limit = asyncio.Semaphore(LOADING)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._beginnings: set[asyncio.Task[tuple[Handler, Run | None]]] = set()
         self._hint = asyncio.Event()
         self._stopped = False
 
@@ -74,6 +78,9 @@ class Supervisor:
         """Enlist as a worker and begin to look after runs."""
         self._loop.set_default_executor(self._steps)
         self._writer.start()
+        for problem in registry.problems():
+            # ``manage.py check`` says it as well, but a server need not have run it.
+            logger.error("workflow %r is not served: %s. %s", problem.name, problem.message, problem.hint)
         for served in registry.all_served():
             _runtime.adopt(served)
         if self.executes:
@@ -96,9 +103,10 @@ class Supervisor:
         self.draining.set()
         self.closing.set()
         notify.off_mail(self.hint)
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._beginnings]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         runs = [run for run in self._runs.values() if run.task is not None]
         for run in runs:
             run.interrupt()
@@ -115,7 +123,7 @@ class Supervisor:
         await self._join_writer()
         if self._life is not None:
             self._life.end()
-        self._steps.shutdown(wait=False, cancel_futures=True)
+        # The step threads go on as the loop's default executor, which whatever else runs there may need.
 
     async def _join_writer(self) -> None:
         with database.ManagedExecutor(1) as joining:
@@ -170,6 +178,20 @@ class Supervisor:
             HandlerRunning: the handler has a run under way.
             PersistenceFailed: the database does not take it.
         """
+        # In a task of its own: when the caller goes away after the commit, the run must begin all the same.
+        beginning = self._loop.create_task(
+            self._begin(request), name=f"start {request.run_id}", context=contextvars.Context()
+        )
+        self._beginnings.add(beginning)
+        beginning.add_done_callback(self._begun)
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            if beginning.cancelled():
+                raise Unavailable("The server is shutting down") from None
+            raise
+
+    async def _begin(self, request: Start) -> tuple[Handler, Run | None]:
         handler: Handler = await self._writer.submit(request)
         if handler.worker_id is None or handler.worker_id != self._worker:
             notify.mail()
@@ -179,6 +201,12 @@ class Supervisor:
             # There may be a state to begin with.
             return handler, await self._load(served, handler)
         return handler, self._launch(served, handler, replay.fresh(served, handler))
+
+    def _begun(self, beginning: asyncio.Task[tuple[Handler, Run | None]]) -> None:
+        self._beginnings.discard(beginning)
+        if not beginning.cancelled():
+            # Retrieved here for a caller that went away; one that is there raises it.
+            beginning.exception()
 
     @property
     def worker(self) -> int | None:
@@ -216,9 +244,10 @@ class Supervisor:
             beginning,
             writer=self._writer,
             slot=self._slot(served),
-            on_consumed=self._hint.set,
+            on_consumed=lambda: self._consumed(handler.pk),
         )
         self._runs[handler.pk] = run
+        self._unreadable.discard(handler.pk)
         run.launch(self._left)
         return run
 
@@ -231,6 +260,10 @@ class Supervisor:
     def _left(self, run: Run) -> None:
         if self._runs.get(run.lease.handler) is run:
             del self._runs[run.lease.handler]
+            self._turned_away.discard(run.lease.handler)
+        if run.ended.cancelled():
+            # Its readers here were fed from memory.
+            notify.committed(run.lease.handler, run.lease.run)
         if run.was_refused and not self._stopped:
             # It may still be ours: after a commit whose answer was lost, or an outage of the database.
             self._to_let_go.add(run.lease)
@@ -246,16 +279,23 @@ class Supervisor:
                 return None
             return self._launch(served, handler, beginning)
         except Exception as error:
+            extra = {
+                "handler_id": handler.handler_id,
+                "run_id": handler.run_id,
+                "workflow": handler.workflow_name,
+            }
+            if database.is_transient(error):
+                logger.warning("the run's journal could not be read, trying again: %s", error, extra=extra)
+                await asyncio.sleep(self._poll_interval)
+                self._to_let_go.add(leases.of(handler))
+                return None
             # It stays with this worker, so that it is not tried over and over; the next start tries again.
+            self._unreadable.add(handler.pk)
             logger.error(
                 "the run cannot go on here, because its journal cannot be read: %s",
                 error,
                 exc_info=error,
-                extra={
-                    "handler_id": handler.handler_id,
-                    "run_id": handler.run_id,
-                    "workflow": handler.workflow_name,
-                },
+                extra=extra,
             )
             return None
         finally:
@@ -293,18 +333,18 @@ class Supervisor:
         if worker is None:
             return False
         known = [message for run in self._runs.values() for message in run.mail]
-        full = [key for key, run in self._runs.items() if len(run.mail) >= INBOX_LIMIT]
+        full = {key for key, run in self._runs.items() if len(run.mail) >= INBOX_LIMIT}
+        self._turned_away |= full
+        full |= self._unreadable
         releases, self._to_let_go = self._to_let_go, set()
         names = registry.names()
-
         claims = not self.draining.is_set()
 
         def look() -> tuple[list[Handler], list[Message]]:
             for lease in releases:
                 leases.let_go(lease)
-            if not claims:
-                return [], mailbox.fetch(worker, MAIL_LIMIT, known, full)
-            return leases.claim(worker, CLAIM_LIMIT, names), mailbox.fetch(worker, MAIL_LIMIT, known, full)
+            claimed = leases.claim(worker, CLAIM_LIMIT, names) if claims else []
+            return claimed, mailbox.fetch(worker, MAIL_LIMIT, known, full)
 
         try:
             claimed, messages = await self._writer.submit(look)
@@ -313,9 +353,8 @@ class Supervisor:
             raise
         for handler in claimed:
             self._take(handler)
-        for message in messages:
-            self._deliver(message)
-        return len(claimed) == CLAIM_LIMIT
+        delivered = [self._deliver(message) for message in messages]
+        return len(claimed) == CLAIM_LIMIT or (len(messages) == MAIL_LIMIT and any(delivered))
 
     def _take(self, handler: Handler) -> None:
         served = registry.get(handler.workflow_name)
@@ -331,38 +370,53 @@ class Supervisor:
         if run is not None:
             run.log.info("the run goes on here")
 
-    def _deliver(self, message: Message) -> None:
+    def _deliver(self, message: Message) -> bool:
         run = self._runs.get(message.handler_id)
-        if run is None or run.lease.run != message.run or len(run.mail) >= INBOX_LIMIT:
-            return
-        run.mail.add(message.pk)
+        if run is None or run.lease.run != message.run:
+            return False
+        if len(run.mail) >= INBOX_LIMIT:
+            self._turned_away.add(message.handler_id)
+            return False
         try:
-            run.inbox.put_nowait(Mail.tick(message, run.serializer))
+            run.receive(message)
         except Exception as error:
             # It stays in the mailbox, where it can be seen, and is tried again by the next process.
             run.log.error("a message cannot be read and stays in the mailbox: %s", error, exc_info=error)
+        return True
+
+    def _consumed(self, handler: int) -> None:
+        """A run has consumed mail: fetch what it had no room for."""
+        run = self._runs.get(handler)
+        if handler in self._turned_away and (run is None or len(run.mail) <= INBOX_LIMIT // 2):
+            self._turned_away.discard(handler)
+            self._hint.set()
 
     async def _look_after_workers(self) -> None:
         """Retire workers that are dead, so that their runs can be claimed."""
         while True:
             try:
-                await self._writer.submit(self._bury)
+                for token in await self._writer.submit(self._bury):
+                    forget(token)
             except Exception as error:
                 logger.warning("looking for dead workers failed: %s", error)
             await asyncio.sleep(self._lease_timeout / 3)
 
-    def _bury(self) -> None:
+    def _bury(self) -> list[str]:
+        """Retire dead workers and return their tokens; in the writer's transaction."""
         me = self._worker
         if me is None:
-            return
+            return []
+        buried = []
         silent = {worker.pk: worker for worker in leases.silent(timedelta(seconds=self._lease_timeout))}
         for worker in leases.colleagues(me):
             if worker.pk in silent or is_dead(worker.token):
                 runs = leases.retire(worker.pk)
+                buried.append(worker.token)
                 logger.warning("worker %s is dead; %d runs of it can be claimed", worker, runs)
                 if runs:
                     self.hint()
         mailbox.sweep()
+        return buried
 
 
 _current: Supervisor | None = None
