@@ -41,7 +41,7 @@ class Reading:
         return b"text/event-stream; charset=utf-8" if self.sse else b"application/x-ndjson"
 
 
-class EventStreamConsumer(AsyncHttpConsumer):
+class EventStreamConsumer(AsyncHttpConsumer):  # type: ignore[misc]  # Channels has no types
     """Streams a run's events until its last one, the reader's departure or the server's end.
 
     Channels reads a request's messages one after another, so it would not see a disconnect while the stream
@@ -90,7 +90,7 @@ class EventStreamConsumer(AsyncHttpConsumer):
                 yield b""
             while True:
                 if following is None:
-                    following = asyncio.ensure_future(anext(batches))  # type: ignore[arg-type]
+                    following = asyncio.ensure_future(anext(batches))
                 watched: set[asyncio.Future[Any]] = {following}
                 if draining is not None:
                     watched.add(draining)

@@ -7,10 +7,11 @@ server's inside; everything else is logged and answered 500 without details.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation, TooManyFieldsSent
 from django.http import Http404, HttpResponse
 from pydantic_core import to_json
 from rest_framework.exceptions import APIException
@@ -37,7 +38,11 @@ def status_and_detail(error: BaseException, concerns: Mapping[str, Any]) -> tupl
     if isinstance(error, APIException):
         return error.status_code, error.detail
     if isinstance(error, Http404):
-        return 404, "Not found"
+        return 404, "Not Found"
+    if isinstance(error, TooManyFieldsSent):
+        return 400, "The request has too many parameters"
+    if isinstance(error, SuspiciousOperation | BadRequest):
+        return 400, "Bad request"
     if isinstance(error, PermissionDenied):
         return 403, "You do not have permission to perform this action."
     logger.error("a request failed unexpectedly", exc_info=error, extra=dict(concerns))
@@ -50,9 +55,9 @@ def handle(error: Exception, context: dict[str, Any]) -> HttpResponse:
     concerns = {"handler_id": arguments.get("handler_id"), "workflow": arguments.get("name")}
     status, detail = status_and_detail(error, concerns)
     response = HttpResponse(body(detail), status=status, content_type="application/json")
-    if isinstance(error, APIException):
-        if getattr(error, "auth_header", None):
-            response["WWW-Authenticate"] = error.auth_header
-        if getattr(error, "wait", None):
-            response["Retry-After"] = str(int(error.wait))
+    # DRF sets these on the exceptions that have them.
+    if challenge := getattr(error, "auth_header", None):
+        response["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        response["Retry-After"] = str(math.ceil(wait))
     return response

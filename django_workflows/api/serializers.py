@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import datetime
 import json
+from typing import Any
 
 from django.utils import timezone
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import to_json
+from workflows.events import Event
 
 from django_workflows.models import Handler
 
@@ -36,6 +39,18 @@ def handler_list(found: list[Handler], next_cursor: str | None) -> bytes:
         b",".join(handler(one) for one in found),
         to_json(next_cursor),
     )
+
+
+class _LenientSchema(GenerateJsonSchema):
+    """Describes a field of a class that pydantic knows nothing of as anything, instead of failing."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
+        return {}
+
+
+def event_schema(event: type[Event]) -> dict[str, Any]:
+    """Return an event class's JSON schema."""
+    return event.model_json_schema(schema_generator=_LenientSchema)
 
 
 def _handler(found: Handler, result: str) -> bytes:

@@ -1,6 +1,6 @@
-from django.urls import path
+from django.urls import path, re_path
 
-from django_workflows.api import views
+from django_workflows.api import openapi, views
 
 app_name = "django_workflows"
 
@@ -21,4 +21,7 @@ urlpatterns = [
     path("handlers/<str:handler_id>/cancel", views.CancelView.as_view(), name="cancel"),
     path("results/<str:handler_id>", views.ResultView.as_view(), name="result"),
     path("events/<str:handler_id>", views.EventsView.as_view(), name="events"),
+    path("openapi.json", openapi.OpenAPIView.as_view(), name="openapi"),
+    # Everything else below the prefix: an API's answer, not the site's page.
+    re_path(r"", views.NotFoundView.as_view(), name="not-found"),
 ]

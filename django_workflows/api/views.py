@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 from pydantic_core import to_json
 from rest_framework.authentication import BaseAuthentication
@@ -30,11 +31,11 @@ from django_workflows.api.handoff import Answer, Handoff, Waiting, without_gate
 from django_workflows.exceptions import (
     HandlerFinished,
     HandlerNotFound,
-    HandlerRunning,
     InvalidRequest,
     TooLarge,
     WorkflowNotFound,
 )
+from django_workflows.handlers import Start
 from django_workflows.models import Handler
 
 # Handlers on a page, at most and by default.
@@ -46,16 +47,19 @@ GATE = "django_workflows.gate"
 class WorkflowsView(APIView):
     """Base of the views: the app's authentication and permissions, JSON whatever the headers say."""
 
+    # They have a document of their own (``openapi``), and keep out of the site's.
+    schema = None
+
     def get_authenticators(self) -> list[BaseAuthentication]:
         paths = conf.get().AUTHENTICATION_CLASSES
         if paths is None:
             return super().get_authenticators()
         return [import_string(path)() for path in paths]
 
-    def get_permissions(self) -> list[BasePermission]:
+    def get_permissions(self) -> list[Any]:
         paths = conf.get().PERMISSION_CLASSES
         if paths is None:
-            return super().get_permissions()
+            return list(super().get_permissions())
         return [import_string(path)() for path in paths]
 
     def get_exception_handler(self) -> Callable[..., Any]:
@@ -90,7 +94,10 @@ class WorkflowsView(APIView):
 
 def _json(content: bytes | Any, status: int = 200) -> HttpResponse:
     data = content if isinstance(content, bytes) else to_json(content)
-    return HttpResponse(data, status=status, content_type="application/json")
+    response = HttpResponse(data, status=status, content_type="application/json")
+    # A handler that failed is answered with 500 by design; Django would report an error of the site each time.
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -122,7 +129,7 @@ def _flag(request: Request, name: str, default: bool) -> bool:
     return default if value is None else value.lower() == "true"
 
 
-def _concerns(what: Handler | service.Start) -> dict[str, str]:
+def _concerns(what: Handler | Start) -> dict[str, str]:
     """Return what log records about a request to a run say."""
     return {"handler_id": what.handler_id, "run_id": what.run_id, "workflow": what.workflow_name}
 
@@ -145,6 +152,13 @@ class HealthView(WorkflowsView):
         return _json({"status": "healthy"})
 
 
+class NotFoundView(WorkflowsView):
+    """What is no path of ours, whatever the method and whoever asks."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise Http404
+
+
 class WorkflowListView(WorkflowsView):
     def get(self, request: Request) -> HttpResponse:
         return _json({"workflows": registry.names()})
@@ -155,8 +169,8 @@ class WorkflowSchemaView(WorkflowsView):
         workflow = registry.get(name).workflow
         return _json(
             {
-                "start": workflow.start_event_class.model_json_schema(),
-                "stop": workflow.stop_event_class.model_json_schema(),  # type: ignore[attr-defined]
+                "start": serializers.event_schema(workflow.start_event_class),
+                "stop": serializers.event_schema(workflow.stop_event_class),
             }
         )
 
@@ -169,7 +183,7 @@ class WorkflowEventsView(WorkflowsView):
             # The reference's words here.
             raise WorkflowNotFound(f"Workflow '{name}' not found") from None
         events = [*served.workflow.events, *served.additional_events]
-        return _json({"events": [event.model_json_schema() for event in events]})
+        return _json({"events": [serializers.event_schema(event) for event in events]})
 
 
 class WorkflowRepresentationView(WorkflowsView):
@@ -187,10 +201,12 @@ class WorkflowRepresentationView(WorkflowsView):
 class _StartView(WorkflowsView):
     """What both ways to start a run share."""
 
-    def prepare(self, request: Request, name: str) -> service.Start:
+    def prepare(self, request: Request, name: str) -> Start:
         served = registry.get(name)
         body = _body(request)
-        kwargs = body.get("kwargs", {})
+        kwargs = body.get("kwargs")
+        if kwargs is None:
+            kwargs = {}
         if not isinstance(kwargs, dict):
             raise InvalidRequest(f"kwargs must be an object, got {_json_type(kwargs)}")
         handler_id = body.get("handler_id")
@@ -204,16 +220,9 @@ class _StartView(WorkflowsView):
             owner=self.owner(),
         )
         if start.chosen:
-            self._may_continue(start.handler_id)
+            with contextlib.suppress(HandlerNotFound):
+                handlers.check_continuation(self.handler(start.handler_id), name)
         return start
-
-    def _may_continue(self, handler_id: str) -> None:
-        try:
-            existing = self.handler(handler_id)
-        except HandlerNotFound:
-            return
-        if not existing.has_ended:
-            raise HandlerRunning(handler_id)
 
 
 class RunView(_StartView):
@@ -246,7 +255,7 @@ class HandlerListView(WorkflowsView):
             found = found.with_status(set(statuses) & set(Handler.Status.values))
         names = _values(request, "workflow_name")
         if names is not None:
-            found = found.of_workflows(names)
+            found = found.of_workflows(name for name in names if registry.NAME.fullmatch(name))
         limit = self._limit(request)
         cursor = request.query_params.get("cursor")
         if cursor:
@@ -335,13 +344,19 @@ class CancelView(WorkflowsView):
 class EventsView(WorkflowsView):
     def get(self, request: Request, handler_id: str) -> HttpResponse:
         sse = _flag(request, "sse", True)
-        after = _cursor(request, sse)
+        after = _after_sequence(request)
+        last_event_id = _sequence(request.headers.get("Last-Event-ID", "")) if sse else None
         handler = self.handler(handler_id)
         last = eventlog.last_sequence(handler.pk, handler.run)
-        if after is None:
+        if last_event_id is not None and (last_event_id <= last or handler.has_ended):
+            # Otherwise it is of an earlier run, from which a browser reconnects by itself.
+            after = last_event_id
+        elif after is None:
             after = last
         if after >= last and handler.has_ended:
-            return HttpResponse(status=204)
+            response = HttpResponse(status=204)
+            del response["Content-Type"]
+            return response
         if after > last:
             raise InvalidRequest(f"after_sequence {after} is past the end of the event log (last sequence {last})")
         reading = Reading(
@@ -373,19 +388,17 @@ class EventsView(WorkflowsView):
         return Handoff(Waiting(post, **_concerns(handler)))
 
 
-def _cursor(request: Request, sse: bool) -> int | None:
-    """Read where a reader wants to begin; None for "now".
+def _after_sequence(request: Request) -> int | None:
+    """Read after which event a reader wants to begin; None for "now".
 
-    A ``Last-Event-ID`` that is a number wins, but the parameter must be valid all the same, as in the reference.
+    It must be valid also when a ``Last-Event-ID`` wins, as in the reference.
     """
     value = request.query_params.get("after_sequence", "now")
-    after = None if value.lower() == "now" else _sequence(value)
-    if value.lower() != "now" and after is None:
+    if value.lower() == "now":
+        return None
+    after = _sequence(value)
+    if after is None:
         raise InvalidRequest(f"Invalid after_sequence: '{value}'")
-    if sse:
-        last_event_id = _sequence(request.headers.get("Last-Event-ID", ""))
-        if last_event_id is not None:
-            return last_event_id
     return after
 
 

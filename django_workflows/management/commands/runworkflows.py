@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.urls import NoReverseMatch, reverse
 
-from django_workflows import conf, registry
+from django_workflows import checks, conf, registry
 from django_workflows.runtime import supervisor
 
 logger = logging.getLogger("django_workflows")
@@ -54,6 +54,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.check_migrations()
+        self.check(tags=[checks.SERVING_TAG], include_deployment_checks=True)
         host, port, server = options["host"], options["port"], options["server"]
         if not 0 < port < 65536:
             raise CommandError(f"--port must be a number from 1 to 65535, got {port}")
@@ -115,7 +116,6 @@ class Command(BaseCommand):
             lifespan="on",
             log_config=None,
             access_log=False,
-            root_path=getattr(settings, "FORCE_SCRIPT_NAME", "") or "",
             timeout_graceful_shutdown=10,
         )
 
@@ -143,7 +143,7 @@ def _application() -> Any:
     from django.apps import apps
     from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
-    application = get_default_application()
+    application: Any = get_default_application()
     if settings.DEBUG and apps.is_installed("django.contrib.staticfiles"):
         return ASGIStaticFilesHandler(application)
     return application
