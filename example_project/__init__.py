@@ -1,0 +1,1 @@
+"""A site that serves workflows with django_workflows; read settings.py, urls.py and asgi.py, then newsroom/."""

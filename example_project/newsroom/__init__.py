@@ -1,0 +1,1 @@
+"""A small newsroom: its workflows, and the rows that they write."""
