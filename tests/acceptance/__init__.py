@@ -1,0 +1,1 @@
+"""Crashes, with real processes, real databases and SIGKILL."""

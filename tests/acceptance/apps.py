@@ -1,0 +1,89 @@
+"""A part of the site that can kill its process at a chosen commit, on the tests' order.
+
+The order is a file in the site's directory with a text such as ``before 7``: die before the seventh transaction
+from now on that changes something is committed, with all its statements executed; or ``after 7``: when it is
+committed and nobody has heard of it. The file is removed as the process dies of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig
+from django.db import connections
+
+ORDER = "kill-order"
+
+
+class AcceptanceConfig(AppConfig):
+    name = "tests.acceptance"
+
+    def ready(self) -> None:
+        if "SITE_DIRECTORY" in os.environ:
+            from django_workflows.runtime.writer import Writer
+
+            order = KillOrder(Path(os.environ["SITE_DIRECTORY"]) / ORDER)
+            Writer._commit = order.wrap(Writer._commit)  # type: ignore[method-assign]
+
+
+class KillOrder:
+    """Counts the writer's transactions while there is an order.
+
+    Args:
+        file: where the order is given.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._count = 0
+
+    def wrap(self, commit: Callable[..., Any]) -> Callable[..., Any]:
+        from django_workflows import database
+
+        def wrapped(*args: Any) -> Any:
+            order = self._read()
+            if order is None:
+                return commit(*args)
+            moment, number = order
+            changes = _Changes()
+            with connections[database.alias()].execute_wrapper(changes), database.atomic():
+                results = commit(*args)
+                self._count += changes.any
+                reached = changes.any and self._count == number
+                if reached and moment == "before":
+                    self._die()
+            if reached and moment == "after":
+                self._die()
+            return results
+
+        return wrapped
+
+    def _read(self) -> tuple[str, int] | None:
+        try:
+            moment, number = self._file.read_text().split()
+        except FileNotFoundError:
+            self._count = 0
+            return None
+        return moment, int(number)
+
+    def _die(self) -> None:
+        self._file.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Changes:
+    """Notices whether a transaction changes any row."""
+
+    def __init__(self) -> None:
+        self.any = False
+
+    def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        # SQLite does not know yet how many rows an INSERT with RETURNING makes.
+        if sql.startswith("INSERT") or (sql.startswith(("UPDATE", "DELETE")) and context["cursor"].rowcount > 0):
+            self.any = True
+        return result
