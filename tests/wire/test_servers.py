@@ -18,6 +18,8 @@ from tests.wire.conftest import SITE
 from tests.wire.transcript import PATIENCE, LiveStream, Site
 
 READERS = 200
+# Requests that wait for the end of their run at the same time.
+WAITING = 100
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,35 @@ async def test_many_readers(server: Server, site: Site) -> None:
     assert [event["type"] for event in events] == ["Progress"] * 11 + ["StopEvent"]
     assert read_by_all == [[f"id: {event['id']}" for event in events]] * READERS
     wait_for(lambda: inside(server)["readers"] == 0, timeout=2, what="the readers to be forgotten")
+
+
+async def test_requests_that_wait_hold_no_thread(server: Server, site: Site) -> None:
+    threads = inside(server)["threads"]
+    path = server.url.removeprefix(server.origin) + "/workflows/ask/run"
+    ids = [f"waits-{number}" for number in range(WAITING)]
+
+    async def run(handler_id: str) -> str:
+        """Return the first line of the answer, which comes when the run has ended."""
+        reader, writer = await asyncio.open_connection(servers.HOST, server.port)
+        body = f'{{"handler_id": "{handler_id}"}}'
+        head = f"POST {path} HTTP/1.1\r\nHost: {servers.HOST}\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n{body}".encode())
+        first = await reader.readline()
+        writer.close()
+        return first.decode()
+
+    def waiting() -> int:
+        found = site.get("/handlers?workflow_name=ask&status=running").json()["handlers"]
+        return sum(handler["handler_id"].startswith("waits-") for handler in found)
+
+    async with asyncio.timeout(PATIENCE):
+        requests = [asyncio.create_task(run(handler_id)) for handler_id in ids]
+        await asyncio.to_thread(wait_for, lambda: waiting() == WAITING, what="all runs to wait")
+        # Each thread could hold a database connection: there are no more of these either.
+        assert inside(server)["threads"] - threads < 30
+        for handler_id in ids:
+            await asyncio.to_thread(answer, site, handler_id)
+        assert {line.split()[1] for line in await asyncio.gather(*requests)} == {"200"}
 
 
 def test_stopping_lets_go_of_runs_and_they_go_on(kind: Kind, server: Server, site: Site) -> None:
