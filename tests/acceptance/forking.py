@@ -10,12 +10,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 from tests.servers import ROOT, Server, wait_for
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.acceptance.preloaded", __name__])
+
+# Whoever starts a process polls all others as well, and of two that poll one only gets the exit code.
+_polling = threading.Lock()
 
 
 class ForkedServer(Server):
@@ -39,7 +44,8 @@ class _Forked:
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.args = command
         self._process = _context.Process(target=_serve, args=(command, environment, log), daemon=True)
-        self._process.start()
+        with _polling:
+            self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
         # It is killed as a group, which it makes first of all.
@@ -52,13 +58,15 @@ class _Forked:
             return False
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        with _polling:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        code = self._process.exitcode
-        if code is None:
-            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        until = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if until is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            time.sleep(0.005)
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
