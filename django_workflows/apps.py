@@ -8,4 +8,6 @@ class DjangoWorkflowsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_workflows import checks  # noqa: F401
+        from django_workflows import checks, notify, relay  # noqa: F401
+
+        notify.pass_on_to(relay)

@@ -58,14 +58,16 @@ class WorkflowEntry(BaseModel):
     # Dotted paths to Event classes that are sent from outside or written to the stream without
     # appearing in a step's signature.
     additional_events: tuple[str, ...] = ()
+    # Dotted paths of permission classes that are asked about this workflow and its runs, after the site's.
+    permission_classes: tuple[str, ...] = ()
 
 
 def _entry(value: Any) -> Any:
     """Read the short form (a dotted path) as the long one."""
     if isinstance(value, str):
         return {"workflow": value}
-    if isinstance(value, dict) and isinstance(value.get("additional_events"), list):
-        return {**value, "additional_events": tuple(value["additional_events"])}
+    if isinstance(value, dict):
+        return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
     return value
 
 
@@ -74,7 +76,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # What is served: name in the URL -> dotted path, or {"workflow": path, "additional_events": [paths]}.
+    # What is served: name in the URL -> dotted path, or {"workflow": path, "additional_events": [paths],
+    # "permission_classes": [paths]}.
     WORKFLOWS: dict[str, Annotated[WorkflowEntry, BeforeValidator(_entry)]] = {}
     # Alias of the database that holds handlers, journals and events.
     DATABASE: str = "default"
@@ -89,18 +92,42 @@ class Settings(BaseModel):
     # Dotted paths of DRF classes; None takes the site's REST_FRAMEWORK defaults.
     AUTHENTICATION_CLASSES: tuple[str, ...] | None = None
     PERMISSION_CLASSES: tuple[str, ...] | None = None
+    THROTTLE_CLASSES: tuple[str, ...] | None = None
     # Whether this process executes runs; False only serves and leaves them to workers.
     EXECUTE: bool = True
+    # Whether the debugger's page is served, at the root of the include prefix.
+    DEBUGGER: bool = True
     # Seconds without a heartbeat after which a worker counts as dead and its runs are taken over.
     LEASE_TIMEOUT: Seconds = 30.0
     # Seconds between two looks at the database for mail and runs that no hint announced.
     POLL_INTERVAL: Seconds = 1.0
+    # Alias of the channel layer that carries hints between processes; None for none. The default one need not be
+    # configured.
+    CHANNEL_LAYER: str | None = "default"
     # Requests that are inside Django (middleware and view) at the same time.
     THREADS: Count = 8
     # Synchronous steps that run at the same time.
     STEP_THREADS: Count = 16
     # Largest request body in bytes; a larger one is answered 413 before it is read.
     MAX_BODY_SIZE: Count = 8 * 1024 * 1024
+    # Processes that may die one after the other with a run in their hands before it fails; None: any number.
+    MAX_CRASHES: Count | None = 10
+    # Whether ticks are deleted that no replay needs any more: those before a snapshot, and all of an ended run.
+    PRUNE_TICKS: bool = False
+    # Objects and arrays inside each other in a body, the body itself counted.
+    MAX_JSON_DEPTH: Count = 100
+    # Largest event and largest state of a run, in bytes as stored; None is no limit. The engine escapes what is
+    # not ASCII, so that an event from a body may be stored in three times the bytes.
+    MAX_EVENT_SIZE: Count | None = 32 * 1024 * 1024
+    MAX_STATE_SIZE: Count | None = 32 * 1024 * 1024
+    # Events in the log of one run, without the one that ends it.
+    MAX_EVENTS_PER_RUN: Count | None = 1_000_000
+    # Events from outside that wait for one run.
+    MAX_MAIL_PER_RUN: Count | None = 10_000
+    # Runs of one workflow that one user has under way through the API.
+    MAX_RUNS_PER_USER: Count | None = None
+    # Streams that one user, or one address without a user, reads from one process.
+    MAX_STREAMS_PER_USER: Count | None = 1000
     # How long finished handlers are kept: "30d", a timedelta, or seconds; None keeps them for ever.
     RETENTION: Annotated[timedelta, BeforeValidator(parse_age), Field(gt=timedelta(0))] | None = None
     # Durability of a commit on SQLite at a power failure (a crash of the process loses nothing either way).
@@ -136,7 +163,24 @@ def problems() -> list[str]:
         return [_sentence(item) for item in error.errors(include_url=False)]
     if raw.get("DATABASE", "default") not in settings.DATABASES:
         return [f"DATABASE: {raw['DATABASE']!r} is not an alias of settings.DATABASES"]
+    if raw.get("CHANNEL_LAYER") is not None and raw["CHANNEL_LAYER"] not in _channel_layers():
+        return [f"CHANNEL_LAYER: {raw['CHANNEL_LAYER']!r} is not an alias of settings.CHANNEL_LAYERS"]
     return []
+
+
+def channel_layer() -> str | None:
+    """Return the alias of the channel layer that carries hints, None when there is none."""
+    alias = get().CHANNEL_LAYER
+    return alias if alias in _channel_layers() else None
+
+
+def is_in_memory(channel_layer: str) -> bool:
+    """Tell whether a channel layer ends at the process, so that it reaches no other."""
+    return bool(_channel_layers()[channel_layer].get("BACKEND") == "channels.layers.InMemoryChannelLayer")
+
+
+def _channel_layers() -> dict[str, Any]:
+    return getattr(settings, "CHANNEL_LAYERS", None) or {}
 
 
 def _sentence(item: Any) -> str:
@@ -148,7 +192,7 @@ def _sentence(item: Any) -> str:
 
 def _forget(*, setting: str, **kwargs: Any) -> None:
     global _parsed
-    if setting in ("DJANGO_WORKFLOWS", "DATABASES"):
+    if setting in ("DJANGO_WORKFLOWS", "DATABASES", "CHANNEL_LAYERS"):
         _parsed = None
 
 

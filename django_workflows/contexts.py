@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from django.utils import timezone
 
@@ -29,6 +30,24 @@ def begin(handler: int, *, state: str | None, snapshot: str | None) -> None:
     if state is not None:
         update.append("state")
     database.upsert(Context, [row], key=["handler"], update=update)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Where a run stood after the tick at a position."""
+
+    sequence: int
+    data: str
+
+
+def snapshot(snapshots: Iterable[tuple[Lease, Snapshot]]) -> None:
+    """Write snapshots of any number of runs, whose leases the transaction holds."""
+    now = timezone.now()
+    rows = [
+        Context(handler_id=lease.handler, snapshot=taken.data, snapshot_sequence=taken.sequence, updated_at=now)
+        for lease, taken in snapshots
+    ]
+    database.upsert(Context, rows, key=["handler"], update=["snapshot", "snapshot_sequence", "updated_at"])
 
 
 def read(handler: int) -> Context | None:

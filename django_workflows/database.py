@@ -9,11 +9,15 @@ import asyncio
 import copy
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.conf import settings
 from django.db import (
     DEFAULT_DB_ALIAS,
     DataError,
@@ -29,6 +33,7 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Now
 from django.db.models.sql.compiler import SQLCompiler
+from django.utils import timezone
 
 from django_workflows import conf
 
@@ -91,17 +96,65 @@ class DatabaseNow(Now):
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
 
 
-def insert(model: type[M], rows: list[M]) -> list[M]:
+def moment(seconds: float) -> datetime:
+    """Return seconds since the epoch in the form that compares with :class:`DatabaseNow`.
+
+    Without USE_TZ there are only times without a zone: PostgreSQL reads them in the site's, while the other two,
+    as DatabaseNow makes them, are told UTC.
+    """
+    if settings.USE_TZ:
+        return datetime.fromtimestamp(seconds, UTC)
+    return datetime.fromtimestamp(seconds, _zone_without_zones()).replace(tzinfo=None)
+
+
+def seconds(moment: datetime) -> float:
+    """Return a time that the database has made of DatabaseNow as seconds since the epoch."""
+    return (moment if timezone.is_aware(moment) else moment.replace(tzinfo=_zone_without_zones())).timestamp()
+
+
+def at_once() -> datetime:
+    """Return a moment that is long due, whatever a host's clock says."""
+    return moment(0.0)
+
+
+def _zone_without_zones() -> tzinfo:
+    return timezone.get_default_timezone() if connections[alias()].vendor == "postgresql" else UTC
+
+
+def starts_with(field: str, prefix: str) -> models.Q:
+    """Return the condition that an identifier begins with ``prefix``, in the form that its index serves.
+
+    PostgreSQL keeps a second index for LIKE. SQLite and MySQL order identifiers by their bytes, so there it is a
+    range; LIKE would read the whole table, because it ignores case (SQLite) or is compared as binary (MySQL).
+    """
+    if connections[alias()].vendor == "postgresql":
+        return models.Q(**{f"{field}__startswith": prefix})
+    return models.Q(**{f"{field}__gte": prefix, f"{field}__lt": prefix + "\U0010ffff"})
+
+
+def insert(model: type[M], rows: list[M], *, unique: str) -> list[M]:
     """Insert rows in one statement and fill in their primary keys.
 
     MySQL cannot return the keys of several rows, so there each is a statement.
+
+    Args:
+        model: whose table.
+        rows: instances that are not stored yet.
+        unique: a field whose value no two rows share; databases need not answer in the order of the rows.
     """
     using = alias()
-    if len(rows) == 1 or not connections[using].features.can_return_rows_from_bulk_insert:
+    if not connections[using].features.can_return_rows_from_bulk_insert:
         for row in rows:
             row.save(using=using, force_insert=True)
         return rows
-    return model._default_manager.using(using).bulk_create(rows)
+    fields = [field for field in model._meta.concrete_fields if not field.primary_key]
+    statement = Statement(model, [field.name for field in fields], returning=(unique, str(model._meta.pk.name)))
+    values = [[getattr(row, field.attname) for field in fields] for row in rows]
+    keys = dict(statement.execute(values))
+    for row in rows:
+        row.pk = keys[getattr(row, unique)]
+        row._state.adding, row._state.db = False, using
+    return rows
 
 
 def upsert(model: type[M], rows: list[M], *, key: list[str], update: list[str]) -> None:
@@ -112,6 +165,158 @@ def upsert(model: type[M], rows: list[M], *, key: list[str], update: list[str]) 
     model._default_manager.using(using).bulk_create(
         rows, update_conflicts=True, unique_fields=key if named else None, update_fields=update
     )
+
+
+# --- statements of the hot path ---------------------------------------------------------------------
+
+# Rows of one INSERT: MySQL and PostgreSQL take more, but parse a longer statement slower than two.
+ROWS = 100
+# Characters after which an INSERT takes no more rows: MySQL refuses a statement longer than max_allowed_packet, in
+# which each of the rows may have its place.
+CHARACTERS = 1_000_000
+
+
+class Statement:
+    """An INSERT or UPDATE that is written out once, for the rows that every run writes.
+
+    What the ORM does for each row again (build instances, ask each field, compile the SQL) was two thirds of the
+    writer's time. Only columns that hold text, numbers, booleans and time stamps can be written so: for these, the
+    vendors differ in how they take a time stamp alone. ``tests/test_database.py`` holds it to what the ORM writes.
+
+    Args:
+        model: whose table.
+        columns: names of fields, in the order in which each row has its values.
+        key: the columns that name the row to update; none for an INSERT.
+        returning: columns that an INSERT returns, on a database that can.
+    """
+
+    def __init__(
+        self,
+        model: type[models.Model],
+        columns: Sequence[str],
+        key: Sequence[str] = (),
+        returning: Sequence[str] = (),
+    ) -> None:
+        self._model = model
+        self._columns = tuple(columns)
+        self._key = tuple(key)
+        self._returning = tuple(returning)
+
+    def execute(self, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """Write rows and return what they return, in any order; joined to the caller's transaction."""
+        connection = connections[alias()]
+        rows = self._adapted(rows, connection)
+        returned: list[tuple[Any, ...]] = []
+        if not rows:
+            return returned
+        with connection.cursor() as cursor:
+            if self._key or (connection.vendor == "sqlite" and not self._returning):
+                # SQLite keeps the statement prepared; the other two are told each UPDATE by itself anyway.
+                cursor.executemany(self._sql(1), rows)
+                return returned
+            most = min(ROWS, (connection.features.max_query_params or ROWS**2) // len(self._columns))
+            for some in _portions(rows, most):
+                cursor.execute(self._sql(len(some)), [value for row in some for value in row])
+                if self._returning:
+                    returned += cursor.fetchall()
+        return returned
+
+    def _sql(self, rows: int) -> str:
+        return _sql(alias(), self._model, self._columns, self._key, self._returning, rows)
+
+    def _adapted(self, rows: Iterable[Sequence[Any]], connection: BaseDatabaseWrapper) -> list[Sequence[Any]]:
+        fields = [self._model._meta.get_field(name) for name in (*self._columns, *self._key)]
+        times = [n for n, field in enumerate(fields) if isinstance(field, models.DateTimeField)]
+        if not times or connection.vendor == "postgresql":
+            return list(rows)
+        adapt = connection.ops.adapt_datetimefield_value
+        adapted: list[Sequence[Any]] = []
+        for row in rows:
+            values = list(row)
+            for position in times:
+                values[position] = adapt(values[position])
+            adapted.append(values)
+        return adapted
+
+
+def _portions(rows: list[Sequence[Any]], most: int) -> Iterator[list[Sequence[Any]]]:
+    """Cut rows into what one INSERT takes, at most so many at a time."""
+    portion: list[Sequence[Any]] = []
+    length = 0
+    for row in rows:
+        if len(portion) == most or length > CHARACTERS:
+            yield portion
+            portion, length = [], 0
+        portion.append(row)
+        length += sum(len(value) for value in row if isinstance(value, str))
+    yield portion
+
+
+@lru_cache(maxsize=512)
+def _sql(
+    using: str,
+    model: type[models.Model],
+    columns: tuple[str, ...],
+    key: tuple[str, ...],
+    returning: tuple[str, ...],
+    rows: int,
+) -> str:
+    quote = connections[using].ops.quote_name
+
+    def named(names: Iterable[str]) -> list[str]:
+        return [quote(str(model._meta.get_field(name).column)) for name in names]  # type: ignore[union-attr]
+
+    table = quote(model._meta.db_table)
+    if key:
+        values = ", ".join(f"{name} = %s" for name in named(columns))
+        where = " AND ".join(f"{name} = %s" for name in named(key))
+        return f"UPDATE {table} SET {values} WHERE {where}"  # noqa: S608  names of our own models
+    row = f"({', '.join(['%s'] * len(columns))})"
+    end = f" RETURNING {', '.join(named(returning))}" if returning else ""
+    return f"INSERT INTO {table} ({', '.join(named(columns))}) VALUES {', '.join([row] * rows)}{end}"  # noqa: S608
+
+
+class Lookup:
+    """A SELECT by keys that the ORM writes out once for each number of keys, for what every run asks.
+
+    To build and compile such a query takes many times as long as the database needs for it.
+
+    Args:
+        make: builds the query for keys; it must give values that no field has to convert (numbers and text).
+    """
+
+    def __init__(self, make: Callable[[Sequence[int]], models.QuerySet[Any, tuple[Any, ...]]]) -> None:
+        self._make = make
+        self._compiled: dict[tuple[str, int], tuple[str, tuple[Any, ...]]] = {}
+
+    def __call__(self, keys: Iterable[int]) -> list[tuple[Any, ...]]:
+        """Return the rows; a key may be named twice."""
+        keys = list(keys)
+        if not keys:
+            return []
+        # Few statements serve all numbers of keys, and the database may keep them prepared.
+        keys += keys[:1] * ((1 << (len(keys) - 1).bit_length()) - len(keys))
+        sql, parameters = self._sql(len(keys))
+        with connections[alias()].cursor() as cursor:
+            cursor.execute(sql, [keys[p.number] if isinstance(p, _Place) else p for p in parameters])
+            return list(cursor.fetchall())
+
+    def _sql(self, number: int) -> tuple[str, tuple[Any, ...]]:
+        name = alias(), number
+        if name not in self._compiled:
+            query = self._make([-1 - n for n in range(number)]).query
+            sql, parameters = query.get_compiler(alias()).as_sql()
+            # No key of a row is negative.
+            places = (_Place(-1 - p) if isinstance(p, int) and p < 0 else p for p in parameters)
+            self._compiled[name] = sql, tuple(places)
+        return self._compiled[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a key stands among a query's parameters."""
+
+    number: int
 
 
 def locked(queryset: models.QuerySet[M], *, skip_locked: bool = False) -> models.QuerySet[M]:
@@ -133,6 +338,29 @@ def atomic() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def pipelined() -> Iterator[None]:
+    """Send statements whose results nobody reads to PostgreSQL together, where each would wait for its answer.
+
+    What fails of them raises at the end of the block at the latest.
+    """
+    connection = connections[alias()]
+    if connection.vendor != "postgresql" or not _can_pipeline():
+        yield
+        return
+    connection.ensure_connection()
+    with connection.wrap_database_errors, connection.connection.pipeline():
+        yield
+
+
+@cache
+def _can_pipeline() -> bool:
+    """Whether the client library is PostgreSQL 14's or newer."""
+    from psycopg import Pipeline
+
+    return Pipeline.is_supported()
+
+
 def is_transient(error: BaseException) -> bool:
     """Tell whether repeating the transaction may succeed.
 
@@ -150,23 +378,66 @@ def is_transient(error: BaseException) -> bool:
 def own_connection() -> BaseDatabaseWrapper:
     """Give this thread a connection of its own to write with; for a thread that we started.
 
-    SQLite gets what several writing processes need, whatever the site has configured: write-ahead log,
-    transactions that take the write lock when they begin (a deferred one fails at once with "database is
-    locked" when it is upgraded), and a timeout that outlasts the others' transactions.
+    It gets what a process needs whose only writer it is, whatever the site has configured. It takes no place in
+    the site's connection pool, which it would keep for good.
     """
     using = alias()
-    connection = connections[using]
+    connection = connections.create_connection(using)
+    options = {**connection.settings_dict.get("OPTIONS", {}), **_own_options(connection)}
+    options.pop("pool", None)
+    connection.settings_dict = {**copy.copy(connection.settings_dict), "OPTIONS": options}
+    connections[using] = connection
+    return connection
+
+
+def _own_options(connection: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Return the connection options of a process's writer.
+
+    SQLite: write-ahead log, transactions that take the write lock when they begin (a deferred one fails at once
+    with "database is locked" when it is upgraded), and a timeout that outlasts the others' transactions.
+
+    The others wait for a lock for so long only that heartbeats are still sent in time: somebody's long
+    transaction may hold the row or the key that one of many requests is about. Nor may ours hold others up: when
+    this process stands still in the middle of a transaction, or its host is gone without a word, the server ends
+    the transaction, where it would keep the locks on our runs from whoever takes them over.
+    """
+    patience = conf.get().LEASE_TIMEOUT / 6
+    given = connection.settings_dict.get("OPTIONS", {})
     if connection.vendor == "sqlite":
-        connection = connections.create_connection(using)
-        options = {
-            **connection.settings_dict.get("OPTIONS", {}),
+        return {
             "transaction_mode": "IMMEDIATE",
             "timeout": SQLITE_TIMEOUT,
             "init_command": f"PRAGMA journal_mode=WAL; PRAGMA synchronous={conf.get().SQLITE_SYNCHRONOUS}",
         }
-        connection.settings_dict = {**copy.copy(connection.settings_dict), "OPTIONS": options}
-        connections[using] = connection
-    return connection
+    if connection.vendor == "postgresql":
+        wait = round(patience * 1000)
+        limits = f"-c lock_timeout={wait} -c idle_in_transaction_session_timeout={wait}"
+        return {
+            "options": f"{given.get('options', '')} {limits}".strip(),
+            # A server whose host is gone is not waited for as long as TCP would.
+            "tcp_user_timeout": given.get("tcp_user_timeout", round(conf.get().LEASE_TIMEOUT * 1000)),
+        }
+    if connection.vendor == "mysql":
+        wait = max(1, round(patience))
+        # What MySQL takes for a comment: it has no such limit.
+        idle = f"/*M!100300 , idle_transaction_timeout = {wait} */"
+        ours = f"SET SESSION innodb_lock_wait_timeout = {wait} {idle}"
+        return {"init_command": "; ".join(filter(None, [given.get("init_command"), ours]))}
+    return {}
+
+
+# Of MySQL's client: gone away, lost in a query, packet too large, lost by a system error; of its server: packet
+# too large.
+_LOST = {2006, 2013, 2020, 2055, 1153}
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Tell, right after an error, whether it has cost this thread its connection."""
+    connection = connections[alias()]
+    if connection.vendor == "mysql":
+        # Its client may have connected anew by now, without a word.
+        return isinstance(error, Error) and bool(_LOST.intersection(error.args[:1]))
+    return connection.connection is None or not connection.is_usable()
 
 
 def drop_connection() -> None:
@@ -201,7 +472,10 @@ class ManagedExecutor(ThreadPoolExecutor):
 
 
 class _Readers:
-    """Threads for short queries on behalf of the event loop, each with a connection that it keeps."""
+    """Threads for short queries on behalf of the event loop, each with a connection that it keeps.
+
+    From a connection pool of the site's, it takes one for each query.
+    """
 
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
@@ -232,6 +506,10 @@ class _Readers:
         except Error:
             connection.close()
             raise
+        finally:
+            if "pool" in connection.settings_dict.get("OPTIONS", {}):
+                # Back into it: kept, a small one would have none left for requests.
+                connection.close()
 
     def close(self) -> None:
         """End the threads and close their connections."""
@@ -262,15 +540,20 @@ __all__ = [
     "DatabaseNow",
     "DocumentField",
     "IdentifierField",
+    "Lookup",
     "ManagedExecutor",
+    "Statement",
     "alias",
     "atomic",
     "drop_connection",
     "insert",
+    "is_connection_lost",
     "is_transient",
     "locked",
     "managed",
     "own_connection",
+    "pipelined",
     "read",
+    "starts_with",
     "upsert",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from django.db.models import Max
+from django.db.models import Max, OuterRef, QuerySet, Subquery
 
 from django_workflows import database
 from django_workflows.leases import Lease
-from django_workflows.models import Event
+from django_workflows.models import Event, Handler
+
+_INSERT = database.Statement(Event, ("handler", "run", "sequence", "type", "internal", "data", "created_at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +37,17 @@ class EventEntry:
 
 def append(entries: Iterable[tuple[Lease, EventEntry]]) -> None:
     """Write events of any number of runs, whose leases the transaction holds."""
-    Event.objects.using(database.alias()).bulk_create(
-        [
-            Event(
-                handler_id=lease.handler,
-                run=lease.run,
-                sequence=entry.sequence,
-                type=entry.type[:255],
-                internal=entry.internal,
-                data=entry.data,
-                created_at=entry.created_at,
-            )
-            for lease, entry in entries
-        ]
+    _INSERT.execute(
+        (
+            lease.handler,
+            lease.run,
+            entry.sequence,
+            entry.type[:255],
+            entry.internal,
+            entry.data,
+            entry.created_at,
+        )
+        for lease, entry in entries
     )
 
 
@@ -69,3 +70,24 @@ def last_sequence(handler: int, run: int) -> int:
         .aggregate(last=Max("sequence"))["last"]
     )
     return -1 if found is None else found
+
+
+def _last_events(keys: Collection[int]) -> QuerySet[Handler, tuple[Any, ...]]:
+    last = Event.objects.filter(handler=OuterRef("pk"), run=OuterRef("run")).order_by("-sequence")
+    running = Handler.objects.using(database.alias()).running().filter(pk__in=keys)
+    return running.values_list("pk", "run", Subquery(last.values("sequence")[:1]))
+
+
+_REACHED = database.Lookup(_last_events)
+# Handlers that are asked about at once.
+_PORTION = 500
+
+
+def reached(handlers: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Return how far the runs of these handlers are that go on: handler -> number of the run, last position."""
+    keys = list(handlers)
+    found: dict[int, tuple[int, int]] = {}
+    for first in range(0, len(keys), _PORTION):
+        for handler, run, last in _REACHED(keys[first : first + _PORTION]):
+            found[handler] = (run, -1 if last is None else last)
+    return found

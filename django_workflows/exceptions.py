@@ -5,6 +5,7 @@
     WorkflowsError
     ├── InvalidRequest                400: the caller's input does not fit
     │   └── InvalidEvent              400: an event or start event that its class refuses
+    ├── KeyReused                     422: the idempotency key was used for something else
     ├── TooLarge                      413: a body, event or state over its limit
     ├── NotFound                      404
     │   ├── HandlerNotFound
@@ -13,10 +14,13 @@
     │   ├── HandlerRunning            a run of that handler is under way
     │   ├── HandlerOfOther            the handler is another workflow's, so its state does not fit
     │   └── HandlerFinished           the run has ended, nobody is there to take the event
+    ├── TooMany                       429: a limit on how many at a time
     ├── Unavailable                   503: this process cannot do it now, another try may succeed
     │   └── PersistenceFailed         the database refused a write after every retry
     ├── LeaseLost                     this process no longer owns the run that it wanted to write
+    │   └── CancelWaits               or the run wanted to end by itself after it had been cancelled
     └── NotSerializable               a value that the run's serializer cannot store
+        └── OverLimit                 or that is larger or one more than the settings allow
 
 The number is the HTTP status that the API answers with (``api/errors.py`` reads ``status``); the message
 is written for the person who made the request and holds nothing of the server's inside.
@@ -39,6 +43,18 @@ class InvalidRequest(WorkflowsError):
 
 class InvalidEvent(InvalidRequest):
     """An event (or start event) that is not declared by the workflow, or that its class refuses."""
+
+
+class KeyReused(WorkflowsError):
+    """The same idempotency key came with another content; nothing was changed.
+
+    The status is that of the IETF's draft "The Idempotency-Key HTTP Header Field".
+    """
+
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__("This idempotency key was used with another content; use another key for that")
 
 
 class TooLarge(WorkflowsError):
@@ -94,6 +110,12 @@ class HandlerFinished(Conflict):
         super().__init__("Workflow already completed")
 
 
+class TooMany(WorkflowsError):
+    """Too many runs, streams or messages at a time; nothing was changed, and later there may be room."""
+
+    status = 429
+
+
 class Unavailable(WorkflowsError):
     """The server cannot do this now; the same request may succeed later."""
 
@@ -114,5 +136,13 @@ class LeaseLost(WorkflowsError):
     """
 
 
+class CancelWaits(LeaseLost):
+    """An end was refused because an answered cancellation waits: the run is dropped, and ends as cancelled."""
+
+
 class NotSerializable(WorkflowsError):
     """A tick, event or state of a run cannot be stored, so the run cannot go on durably."""
+
+
+class OverLimit(NotSerializable):
+    """What a run wants to write is over a limit of the settings; the run fails."""

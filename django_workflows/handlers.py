@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from workflows.events import StartEvent
 
-from django_workflows import contexts, database, mailbox
-from django_workflows.exceptions import HandlerNotFound, HandlerOfOther, HandlerRunning, InvalidRequest
+from django_workflows import contexts, database, serialization
+from django_workflows.exceptions import (
+    HandlerNotFound,
+    HandlerOfOther,
+    HandlerRunning,
+    InvalidRequest,
+    KeyReused,
+    TooMany,
+)
 from django_workflows.leases import Lease
 from django_workflows.models import Handler
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _MAX_ID = 200
+
+# What a start continues that may not continue anything.
+NEW = 0
 
 
 def new_id() -> str:
@@ -57,8 +69,13 @@ class Start:
         owner: primary key of the user who starts it.
         worker: primary key of the worker that executes it at once, or None to leave it to whoever claims it.
         chosen: whether the caller chose the id, so that a handler may have it already.
+        continues: primary key of the one handler that it may continue, :data:`NEW` for none, None for any.
+        most: how many runs of the workflow the owner may have under way with it, None for any number.
         state: a state to begin with (the Context API).
         snapshot: the engine's state to begin with (the Context API).
+        key: the digest of the caller and an idempotency key; a start with the same key gives the same run.
+        invented: the start event's fields that are others in each attempt (see ``serialization``).
+        event: the start event, for a run that begins in this process; None to read it from ``start_event``.
     """
 
     handler_id: str
@@ -67,9 +84,19 @@ class Start:
     owner: int | None = None
     worker: int | None = None
     chosen: bool = False
+    continues: int | None = None
+    most: int | None = None
     state: str | None = None
     snapshot: str | None = None
+    key: str | None = None
+    invented: frozenset[str] = frozenset()
+    event: StartEvent | None = field(default=None, compare=False, repr=False)
     run_id: str = field(default_factory=new_id)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one row that nothing can be there of already."""
+        return not self.chosen and self.key is None and self.state is None and self.snapshot is None
 
     def row(self) -> Handler:
         now = timezone.now()
@@ -81,6 +108,7 @@ class Start:
             owner_id=self.owner,
             worker_id=self.worker,
             fence=1,
+            start_key=self.key,
             started_at=now,
             updated_at=now,
         )
@@ -89,14 +117,19 @@ class Start:
 def start(request: Start) -> Handler:
     """Create a handler, or continue a finished one with another run; joined to the caller's transaction.
 
-    Safe to repeat: a request whose run is there already (its commit was not heard of) gives that run's handler.
+    Safe to repeat: a request whose run is there already (its commit was not heard of) gives that run's handler,
+    and so does another one with the same key.
 
     Raises:
         HandlerRunning: the handler has a run under way.
         HandlerOfOther: it is another workflow's.
+        KeyReused: something else was started with the same key.
+        TooMany: the owner has too many runs of the workflow under way.
     """
     using = database.alias()
     with database.atomic():
+        if (repeated := _started_with_key(request)) is not None:
+            return repeated
         existing = None
         if request.chosen:
             found = Handler.objects.using(using).filter(handler_id=request.handler_id)
@@ -104,16 +137,27 @@ def start(request: Start) -> Handler:
         if existing is not None:
             if existing.run_id == request.run_id:
                 return existing
+            if request.continues not in (None, existing.pk):
+                # Somebody else has taken the id since it was looked up.
+                raise HandlerRunning(request.handler_id)
+            check_room([request])
             handler = _continue(existing, request)
         else:
+            check_room([request])
             handler = request.row()
             try:
                 with transaction.atomic(using=using):
                     handler.save(using=using, force_insert=True)
             except IntegrityError:
-                written = Handler.objects.using(using).filter(run_id=request.run_id).first()
+                written = of_run(request.run_id)
+                if written is None:
+                    # Of two starts with the same key at once, the other one won.
+                    written = _started_with_key(request)
                 if written is not None:
                     return written
+                if not Handler.objects.using(using).filter(handler_id=request.handler_id).exists():
+                    # Nobody has the id: the worker, or the owner, is no more.
+                    raise
                 # Two starts with the same new id at once; the other one won.
                 raise HandlerRunning(request.handler_id) from None
         if request.state is not None or request.snapshot is not None:
@@ -123,37 +167,78 @@ def start(request: Start) -> Handler:
     return handler
 
 
+def _started_with_key(request: Start) -> Handler | None:
+    if request.key is None:
+        return None
+    handler = Handler.objects.using(database.alias()).filter(start_key=request.key).first()
+    if handler is None:
+        return None
+    same = serialization.is_same(handler.start_event, request.start_event, apart_from=request.invented)
+    if not same or (request.chosen and request.handler_id != handler.handler_id):
+        raise KeyReused
+    return handler
+
+
 def start_many(requests: list[Start]) -> list[Handler]:
-    """Create handlers with random ids and nothing to begin from, in one statement."""
-    return database.insert(Handler, [request.row() for request in requests])
+    """Create the handlers of plain starts in one statement.
+
+    Raises:
+        TooMany: one of the owners would have too many runs under way.
+    """
+    check_room(requests)
+    return database.insert(Handler, [request.row() for request in requests], unique="run_id")
 
 
-def check_continuation(handler: Handler, workflow_name: str) -> None:
-    """Raise unless a workflow may go on under this handler.
+def check_room(requests: Iterable[Start]) -> None:
+    """Raise TooMany when an owner would have more runs of a workflow under way than ``most``.
+
+    In the transaction of the starts it is exact within one writer; several processes that count at the same time
+    may each let one more in.
+    """
+    limited = [request for request in requests if request.most is not None]
+    if not limited:
+        return
+    for (owner, workflow_name, most), number in Counter(
+        (request.owner, request.workflow_name, request.most) for request in limited
+    ).items():
+        found = Handler.objects.using(database.alias()).running().of_workflows([workflow_name])
+        assert most is not None
+        if found.filter(owner=owner)[:most].count() + number > most:
+            raise TooMany(f"You have {most} runs of {workflow_name!r} under way, and may not have more at a time")
+
+
+def check_continuation(handler: Handler, request: Start) -> None:
+    """Raise unless a start may go on under this handler, or has done so already.
 
     Raises:
         HandlerRunning: it has a run under way.
         HandlerOfOther: it is another workflow's.
     """
+    if request.key is not None and handler.start_key == request.key:
+        return
     if not handler.has_ended:
         raise HandlerRunning(handler.handler_id)
-    if handler.workflow_name != workflow_name:
+    if handler.workflow_name != request.workflow_name:
         raise HandlerOfOther(handler.handler_id, handler.workflow_name)
 
 
 def _continue(handler: Handler, request: Start) -> Handler:
-    check_continuation(handler, request.workflow_name)
+    check_continuation(handler, request)
     now = timezone.now()
     handler.run_id = request.run_id
     handler.run += 1
     handler.status = Handler.Status.RUNNING
     handler.start_event = request.start_event
+    handler.start_key = request.key
     handler.result = handler.error = None
-    handler.owner_id = request.owner if request.owner is not None else handler.owner_id
+    # Whoever continues somebody's run does not take it away.
+    handler.owner_id = handler.owner_id if handler.owner_id is not None else request.owner
     handler.worker_id = request.worker
     handler.fence += 1
     handler.started_at = handler.updated_at = now
-    handler.completed_at = handler.idle_since = handler.wake_at = None
+    handler.completed_at = handler.idle_since = None
+    handler.wake_at = database.at_once()
+    handler.crashes = 0
     handler.save(using=database.alias(), force_update=True)
     return handler
 
@@ -175,29 +260,51 @@ class Ending:
     at: datetime
 
 
+_END = database.Statement(
+    Handler,
+    ("status", "result", "error", "updated_at", "completed_at", "worker", "idle_since", "wake_at"),
+    key=("id",),
+)
+
+
 def end(endings: Iterable[tuple[Lease, Ending]]) -> None:
     """Record the end of any number of runs, whose leases the transaction holds."""
-    using = database.alias()
-    keys = []
-    for lease, ending in endings:
-        keys.append(lease.handler)
-        Handler.objects.using(using).filter(pk=lease.handler).update(
-            status=ending.status,
-            result=ending.result,
-            error=ending.error,
-            updated_at=ending.at,
-            completed_at=ending.at,
-            worker=None,
-            idle_since=None,
-            wake_at=None,
-        )
-    mailbox.empty(keys)
+    _END.execute(
+        (ending.status.value, ending.result, ending.error, ending.at, ending.at, None, None, None, lease.handler)
+        for lease, ending in endings
+    )
 
 
-def idle(changes: Iterable[tuple[Lease, datetime | None]]) -> None:
-    """Record since when runs wait for an event from outside, None for those that no longer do."""
-    for lease, since in changes:
-        Handler.objects.using(database.alias()).filter(pk=lease.handler).update(idle_since=since)
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """That a run waits for an event from outside, with nothing else to do.
+
+    Attributes:
+        since: since when, None when it does not wait any more.
+        wake_at: when it goes on without one, on the database's clock; None when it does not.
+    """
+
+    since: datetime | None
+    wake_at: datetime | None = field(default_factory=database.at_once)
+
+
+_IDLE = database.Statement(Handler, ("idle_since", "wake_at"), key=("id",))
+
+
+def idle(changes: Iterable[tuple[Lease, Idle]]) -> None:
+    """Record which runs wait, whose leases the transaction holds."""
+    _IDLE.execute((idle.since, idle.wake_at, lease.handler) for lease, idle in changes)
+
+
+def progressed(leases: Iterable[Lease]) -> None:
+    """Record that runs have gone on although processes died with them, whose leases the transaction holds."""
+    keys = [lease.handler for lease in leases]
+    Handler.objects.using(database.alias()).filter(pk__in=keys).update(crashes=0)
+
+
+def of_run(run_id: str) -> Handler | None:
+    """Return the handler of a run, None when there is none."""
+    return Handler.objects.using(database.alias()).filter(run_id=run_id).first()
 
 
 def find(handler_id: str) -> Handler:

@@ -9,6 +9,8 @@ from django_workflows import database
 from django_workflows.leases import Lease
 from django_workflows.models import Tick
 
+_INSERT = database.Statement(Tick, ("handler", "run", "sequence", "data"))
+
 
 @dataclass(frozen=True, slots=True)
 class TickEntry:
@@ -20,12 +22,13 @@ class TickEntry:
 
 def append(entries: Iterable[tuple[Lease, TickEntry]]) -> None:
     """Write ticks of any number of runs, whose leases the transaction holds."""
-    Tick.objects.using(database.alias()).bulk_create(
-        [
-            Tick(handler_id=lease.handler, run=lease.run, sequence=entry.sequence, data=entry.data)
-            for lease, entry in entries
-        ]
-    )
+    _INSERT.execute((lease.handler, lease.run, entry.sequence, entry.data) for lease, entry in entries)
+
+
+def prune(lease: Lease, upto: int | None = None) -> None:
+    """Delete a run's ticks up to a position, all by default, in a transaction that holds its lease."""
+    found = Tick.objects.using(database.alias()).filter(handler_id=lease.handler, run=lease.run)
+    (found if upto is None else found.filter(sequence__lte=upto)).delete()
 
 
 def read(lease: Lease, after: int = -1) -> Generator[TickEntry, None, None]:

@@ -11,16 +11,16 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db.models import F, QuerySet
 
 from django_workflows import database
 from django_workflows.database import DatabaseNow
 from django_workflows.models import Handler, Worker
-from django_workflows.querysets import HandlerQuerySet
+from django_workflows.querysets import HandlerQuerySet, has_messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,14 @@ def enlist() -> Worker:
     return Worker.objects.using(using).get(token=token)
 
 
-def heartbeat(worker: int) -> bool:
-    """Say that a worker lives; False when others have declared it dead, so that its runs are gone."""
-    return bool(_workers().filter(pk=worker).update(heartbeat_at=DatabaseNow()))
+def heartbeat(worker: int) -> datetime | None:
+    """Say that a worker lives; None when others have declared it dead, so that its runs are gone.
+
+    Returns the time on the database's clock.
+    """
+    if not _workers().filter(pk=worker).update(heartbeat_at=DatabaseNow()):
+        return None
+    return _workers().filter(pk=worker).values_list("heartbeat_at", flat=True).first()
 
 
 def silent(timeout: timedelta) -> list[Worker]:
@@ -67,16 +72,24 @@ def colleagues(worker: int) -> list[Worker]:
     return list(_workers().exclude(pk=worker))
 
 
-def retire(worker: int) -> int:
-    """Let go of all runs of a worker that ends or is dead, and forget it; returns how many runs it had.
+def retire(worker: int, *, crashed: bool = False) -> int:
+    """Let go of all runs of a worker that ends or is dead, and forget it; returns how many can be claimed at once.
 
-    The runs' fences stay as they are: they grow when somebody claims them. ``idle_since`` is cleared, because
-    a deadline that only the worker's memory held must be computed anew by whoever claims the run.
+    The runs' fences stay as they are: they grow when somebody claims them. Those that wait for mail or a
+    deadline need nobody until it comes.
+
+    Args:
+        worker: primary key of the worker.
+        crashed: whether it died, perhaps of a run that it had in its hands.
     """
     with database.atomic():
-        runs = _handlers().running().filter(worker=worker).update(worker=None, idle_since=None)
+        mine = _handlers().running().filter(worker=worker)
+        busy = mine.filter(idle_since=None).update(
+            worker=None, wake_at=database.at_once(), crashes=F("crashes") + (1 if crashed else 0)
+        )
+        mine.update(worker=None)
         _workers().filter(pk=worker).delete()
-    return runs
+    return busy
 
 
 def claim(worker: int, limit: int, workflows: Collection[str]) -> list[Handler]:
@@ -86,34 +99,61 @@ def claim(worker: int, limit: int, workflows: Collection[str]) -> list[Handler]:
     process has locked are left to it.
     """
     with database.atomic():
-        candidates = _handlers().runnable().of_workflows(workflows).order_by("started_at", "pk")
-        keys = list(database.locked(candidates, skip_locked=True).values_list("pk", flat=True)[:limit])
+        keys: list[int] = []
+        for candidates in (_handlers().due(), _handlers().with_mail()):
+            # In an index's order: a hundred thousand others may wait.
+            found = candidates.of_workflows(workflows).exclude(pk__in=keys).order_by("wake_at", "pk")
+            locked = database.locked(found, skip_locked=True)
+            keys += locked.values_list("pk", flat=True)[: limit - len(keys)]
         if not keys:
             return []
         # The filter is repeated for databases that lock without reading anew.
-        _handlers().running().filter(pk__in=keys, worker=None).update(
-            worker=worker, fence=F("fence") + 1, idle_since=None, wake_at=None
-        )
+        _handlers().running().filter(pk__in=keys, worker=None).update(worker=worker, fence=F("fence") + 1)
         return list(_handlers().running().filter(pk__in=keys, worker=worker).order_by("started_at", "pk"))
 
 
-def hold(leases: Collection[Lease]) -> set[Lease]:
-    """Lock the rows of these runs for the rest of the transaction and return the leases that still hold."""
-    rows = (
-        database.locked(_handlers().running().filter(pk__in=[lease.handler for lease in leases]))
+def held(worker: int) -> dict[int, str]:
+    """Return the runs that are a worker's: primary key of the handler -> run id."""
+    return dict(_handlers().running().filter(worker=worker).values_list("pk", "run_id"))
+
+
+def look_up(keys: Collection[int], worker: int) -> list[Handler]:
+    """Return those of these handlers whose runs are a worker's."""
+    return list(_handlers().running().filter(pk__in=keys, worker=worker))
+
+
+_LOCK = database.Lookup(
+    lambda keys: (
+        database.locked(_handlers().running().filter(pk__in=keys))
         # One order for everybody, so that two batches cannot wait for each other.
         .order_by("pk")
-        .values_list("pk", "run", "fence")
+        .values_list("pk", "run", "fence", has_messages())
     )
-    found = {Lease(*row) for row in rows}
-    return {lease for lease in leases if lease in found}
+)
+
+
+def hold(leases: Collection[Lease]) -> dict[Lease, bool]:
+    """Lock the rows of these runs for the rest of the transaction.
+
+    Returns the leases that still hold, and of each whether the run has messages, consumed or not.
+    """
+    found = {Lease(*row): bool(mailed) for *row, mailed in _LOCK(lease.handler for lease in leases)}
+    return {lease: found[lease] for lease in leases if lease in found}
 
 
 def let_go(lease: Lease) -> None:
     """Give one run up, so that any worker may claim it."""
     _handlers().running().filter(pk=lease.handler, run=lease.run, fence=lease.fence).update(
-        worker=None, idle_since=None
+        worker=None, wake_at=database.at_once()
     )
+
+
+_RELEASE = database.Statement(Handler, ("worker", "wake_at"), key=("id",))
+
+
+def release(leases: Iterable[tuple[Lease, datetime | None]]) -> None:
+    """Give up runs that wait, whose leases the transaction holds, until mail comes or their deadline is due."""
+    _RELEASE.execute((None, wake_at, lease.handler) for lease, wake_at in leases)
 
 
 def of(handler: Handler) -> Lease:

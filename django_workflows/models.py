@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from django_workflows.database import DocumentField, IdentifierField
+from django_workflows.database import DocumentField, IdentifierField, at_once
 from django_workflows.querysets import HandlerQuerySet
 
 
@@ -68,8 +68,13 @@ class Handler(models.Model):
     completed_at = models.DateTimeField(null=True)
     # Since when the run waits for an event from outside.
     idle_since = models.DateTimeField(null=True)
-    # The run's earliest deadline, while no worker has it in memory.
-    wake_at = models.DateTimeField(null=True)
+    # When the run has something to do again by itself, on the database's clock: the epoch while it works, its
+    # earliest deadline while it waits, None when it waits for mail alone. A run without a worker is claimed by it.
+    wake_at = models.DateTimeField(null=True, default=at_once)
+    # How many processes died in a row that had this run in their hands and had not yet written anything for it.
+    crashes = models.PositiveSmallIntegerField(default=0)
+    # What makes a start safe to repeat: the digest of the caller and an Idempotency-Key, None without one.
+    start_key = models.CharField(max_length=64, null=True, unique=True)  # noqa: DJ001  NULL is "no key"
 
     objects = HandlerQuerySet.as_manager()
 
@@ -79,8 +84,18 @@ class Handler(models.Model):
             models.Index(fields=("-started_at", "-id"), name="dwf_handler_newest"),
             models.Index(fields=("status", "-started_at", "-id"), name="dwf_handler_status"),
             models.Index(fields=("workflow_name", "-started_at", "-id"), name="dwf_handler_workflow"),
+            models.Index(fields=("owner", "-started_at", "-id"), name="dwf_handler_owner"),
+            models.Index(fields=("-updated_at", "-id"), name="dwf_handler_updated"),
+            # Those that wait for a person, the oldest first.
+            models.Index(fields=("status", "idle_since"), name="dwf_handler_waiting"),
             # Claim what nobody executes, take over what a dead worker left.
             models.Index(fields=("status", "worker", "wake_at"), name="dwf_handler_claim"),
+        )
+        # Beside Django's view_handler and delete_handler (purge).
+        permissions = (
+            ("run_workflow", "Can start a workflow"),
+            ("answer_handler", "Can send events to a run"),
+            ("cancel_handler", "Can cancel a run"),
         )
 
     def __str__(self) -> str:
@@ -146,16 +161,20 @@ class Event(models.Model):
 
 
 class Message(models.Model):
-    """Mail for a run: committed before the sender gets an answer, deleted by the tick that consumes it."""
+    """Mail for a run: committed before the sender gets an answer, consumed by the tick that it becomes.
+
+    A consumed message stays until the run's end (or for a day), so that the same message sent again is recognised.
+    """
 
     class Kind(models.TextChoices):
         EVENT = "event", _("event")
         CANCEL = "cancel", _("cancel")
 
     # No constraint in the database: InnoDB would lock the handler's row until the sender's transaction ends,
-    # and the run could not write meanwhile. Mail for a run that has ended is swept.
+    # and the run could not write meanwhile; nor could the handler be deleted with it. Mail for a run that has
+    # ended, or is no more, is swept.
     handler = models.ForeignKey(
-        Handler, on_delete=models.CASCADE, db_constraint=False, db_index=False, related_name="messages"
+        Handler, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="messages"
     )
     run = models.PositiveIntegerField()
     kind = models.CharField(max_length=8, choices=Kind.choices)
@@ -163,11 +182,15 @@ class Message(models.Model):
     data = DocumentField(default="")
     # The step that alone shall get it; empty for all that accept it.
     step = models.CharField(max_length=255, default="")
-    # Random, so that a write which is repeated after a lost connection does not deliver twice.
+    # The sender's Idempotency-Key or a random one: what is sent again with the same key is delivered once.
     key = IdentifierField(max_length=64)
     created_at = models.DateTimeField()
+    # When it was consumed, on the worker's clock.
+    consumed_at = models.DateTimeField(null=True)
 
     class Meta:
+        # Deliver what waits without reading what was consumed: for a worker, and for a run that has left memory.
+        indexes = (models.Index(fields=("consumed_at", "handler", "run"), name="dwf_message_waiting"),)
         constraints = (models.UniqueConstraint(fields=("handler", "run", "key"), name="dwf_message_once"),)
 
     def __str__(self) -> str:

@@ -1,23 +1,25 @@
-"""Wake-up hints inside this process: "run R has reached sequence N", "there is mail".
+"""Wake-up hints: "run R has reached sequence N", "there is mail for worker W".
 
 A hint is never the truth. What is committed is in the database; whoever waits looks there when a hint comes,
-and from time to time without one, so a lost hint costs latency and nothing else. Hints between processes go
-over a channel layer on top of the same functions.
+and from time to time without one, so a lost hint costs latency and nothing else. What is said here reaches this
+process at once, and the others through a :class:`Relay`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
 
 from django_workflows.eventlog import EventEntry
 
-# A reader that has this many committed events waiting for it is no longer fed from memory: it goes back to
-# reading the log from its own position, so a slow one costs no memory.
+# A reader that has this many committed events, or characters of them, waiting for it is no longer fed from memory:
+# it goes back to reading the log from its own position, so a slow one costs no memory.
 MAX_AHEAD = 1024
+MAX_AHEAD_CHARACTERS = 1024 * 1024
 
 
 class Subscription:
@@ -32,13 +34,28 @@ class Subscription:
         self.loop = asyncio.get_running_loop()
         # Whether the run has ended; what is in memory are then its last events.
         self.ended = False
+        # Whether it was woken by :meth:`nudge`; for the reader to reset.
+        self.nudged = False
+        # Position that the reader has reached, as far as we know.
+        self._position = -1
         # Committed events, contiguous, or None while the reader must look into the log.
         self._ahead: deque[EventEntry] | None = None
-        self._woken = asyncio.Event()
+        self._characters = 0
+        self._is_woken = False
+        # Resolved when the wait that is under way shall end.
+        self._waiter: asyncio.Future[None] | None = None
+        self._until = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+
+    @property
+    def position(self) -> int:
+        """Position of the last event that the reader is known to have, -1 before the first."""
+        return self._position
 
     def follow(self) -> None:
         """Be fed from memory from now on. The reader then reads the log once more, to close the gap."""
         self._ahead = deque()
+        self._characters = 0
 
     def look(self) -> None:
         """Go back to the log: there may be something that was not handed over."""
@@ -46,10 +63,12 @@ class Subscription:
 
     def take(self, after: int) -> list[EventEntry] | None:
         """Return the committed events after a position that are in memory, None when the log must be read."""
+        self._position = after
         if self._ahead is None:
             return None
         events = [event for event in self._ahead if event.sequence > after]
         self._ahead.clear()
+        self._characters = 0
         if events and events[0].sequence != after + 1:
             self._ahead = None
             return None
@@ -60,30 +79,98 @@ class Subscription:
         if not events and not ended:
             self._ahead = None
         elif self._ahead is not None:
-            if len(self._ahead) + len(events) > MAX_AHEAD:
+            self._characters += sum(len(event.data) for event in events)
+            if len(self._ahead) + len(events) > MAX_AHEAD or self._characters > MAX_AHEAD_CHARACTERS:
                 self._ahead = None
             else:
                 self._ahead.extend(events)
         self.ended = self.ended or ended
-        self._woken.set()
+        self._wake()
 
-    async def wait(self, timeout: float) -> None:
-        """Return when something may be there; after ``timeout`` seconds in any case, to look into the log."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._woken.wait()
-        except TimeoutError:
-            self._ahead = None
-        self._woken.clear()
+    def hear(self, run: int, sequence: int) -> None:
+        """Take a hint from another process; see :meth:`Relay.progress`."""
+        if run != self.run or not 0 <= sequence <= self._position:
+            self.offer((), False)
 
+    def nudge(self) -> None:
+        """Wake the reader to look around, at something else than the run."""
+        self.nudged = True
+        self._wake()
+
+    async def wait(self, until: float) -> bool:
+        """Return when something may be there; at a moment of the loop's clock in any case, and then False."""
+        if not self._is_woken:
+            self._until = until
+            if self._alarm is None or until < self._alarm.when():
+                self._set_alarm()
+            self._waiter = self.loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        is_woken, self._is_woken = self._is_woken, False
+        return is_woken
+
+    def close(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _wake(self) -> None:
+        self._is_woken = True
+        self._end_wait()
+
+    def _end_wait(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _set_alarm(self) -> None:
+        """Call :meth:`_ring` when the wait shall end.
+
+        It stays when the wait ends earlier: a reader of many events would set and cancel one for each of them.
+        """
+        self.close()
+        self._alarm = self.loop.call_at(self._until, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self.loop.time() >= self._until:
+            self._end_wait()
+        elif self._waiter is not None:
+            self._set_alarm()
+
+
+class Relay(Protocol):
+    """What passes hints on to other processes. It must neither block nor raise."""
+
+    def progress(self, handler: int, run: int, sequence: int) -> None:
+        """A run's events up to a position are committed; -1 when its end is, or something else has changed."""
+
+    def mail(self, worker: int | None) -> None:
+        """There is mail for a worker, or (None) a run that anybody may claim."""
+
+    def listen(self) -> None:
+        """Somebody in this process waits for hints from now on."""
+
+
+# Called with the worker that has mail, or None; True when it is this process's, so that others need not hear.
+MailListener = Callable[[int | None], bool]
 
 _lock = threading.Lock()
 _subscriptions: dict[int, set[Subscription]] = defaultdict(set)
-_mail_listeners: set[Callable[[], None]] = set()
+_mail_listeners: set[MailListener] = set()
+_relay: Relay | None = None
+
+
+def pass_on_to(relay: Relay | None) -> None:
+    """Pass hints on to other processes from now on."""
+    global _relay
+    _relay = relay
 
 
 def subscribe(handler: int, run: int) -> Subscription:
     """Watch a run from the running event loop, until :func:`unsubscribe`."""
+    if _relay is not None:
+        _relay.listen()
     subscription = Subscription(handler, run)
     with _lock:
         _subscriptions[handler].add(subscription)
@@ -91,6 +178,7 @@ def subscribe(handler: int, run: int) -> Subscription:
 
 
 def unsubscribe(subscription: Subscription) -> None:
+    subscription.close()
     with _lock:
         readers = _subscriptions.get(subscription.handler)
         if readers is not None:
@@ -108,37 +196,78 @@ def committed(handler: int, run: int, events: Sequence[EventEntry] = (), *, ende
         events: the committed events, where the caller has them, in order.
         ended: whether the run's end was committed with them.
     """
-    if not _subscriptions.get(handler):
-        return
-    here = _running_loop()
-    with _lock:
-        readers = set(_subscriptions.get(handler, ()))
-    for reader in readers:
+    if _relay is not None:
+        _relay.progress(handler, run, events[-1].sequence if events and not ended else -1)
+    for reader in _readers(handler):
         # A reader of an earlier run of the handler is sent to the log, where it finds that its run is over.
         news = (events, ended) if reader.run == run else ((), False)
-        if reader.loop is here:
-            reader.offer(*news)
-        else:
-            _call(reader.loop, reader.offer, *news)
+        _call(reader, reader.offer, *news)
 
 
-def on_mail(listener: Callable[[], None]) -> None:
+def on_mail(listener: MailListener) -> None:
     """Call ``listener``, from any thread, when mail or a run to claim may be there."""
     with _lock:
         _mail_listeners.add(listener)
+    if _relay is not None:
+        _relay.listen()
 
 
-def off_mail(listener: Callable[[], None]) -> None:
+def off_mail(listener: MailListener) -> None:
     with _lock:
         _mail_listeners.discard(listener)
 
 
-def mail() -> None:
-    """Say that a message was committed, or a run that somebody should claim; from any thread."""
+def mail(worker: int | None = None) -> None:
+    """Say that a message was committed, or a run that somebody should claim; from any thread.
+
+    Args:
+        worker: primary key of the worker that executes the message's run, None when anybody may claim it.
+    """
+    if not hear_mail(worker) and _relay is not None:
+        _relay.mail(worker)
+
+
+# --- what other processes say ------------------------------------------------------------------------
+
+
+def hear_progress(handler: int, run: int, sequence: int) -> None:
+    """Tell this process's readers of a run what another process has said; see :meth:`Relay.progress`."""
+    for reader in _readers(handler):
+        _call(reader, reader.hear, run, sequence)
+
+
+def hear_mail(worker: int | None) -> bool:
+    """Tell this process of mail; True when it is for this process's own worker."""
     with _lock:
         listeners = list(_mail_listeners)
-    for listener in listeners:
-        listener()
+    return any([listener(worker) for listener in listeners])
+
+
+def look_again() -> None:
+    """Let everybody in this process look into the database once: hints may have been lost."""
+    with _lock:
+        readers = [reader for watching in _subscriptions.values() for reader in watching]
+    for reader in readers:
+        _call(reader, reader.offer, (), False)
+    hear_mail(None)
+
+
+def nudge() -> None:
+    """Wake all readers in this process to look around: it begins to end."""
+    with _lock:
+        readers = [reader for watching in _subscriptions.values() for reader in watching]
+    for reader in readers:
+        _call(reader, reader.nudge)
+
+
+# --- delivery ----------------------------------------------------------------------------------------
+
+
+def _readers(handler: int) -> set[Subscription]:
+    if not _subscriptions.get(handler):
+        return set()
+    with _lock:
+        return set(_subscriptions.get(handler, ()))
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -148,7 +277,30 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:
-    # A reader whose loop is closed is gone with it.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *args)
+# What the readers on an event loop shall be told at its next wake-up.
+_untold: dict[asyncio.AbstractEventLoop, list[Callable[[], object]]] = {}
+
+
+def _call(reader: Subscription, function: Callable[..., object], *args: object) -> None:
+    """Tell a reader something on its event loop, which is woken once for all that was said meanwhile."""
+    loop = reader.loop
+    if loop is _running_loop():
+        function(*args)
+        return
+    with _lock:
+        calls = _untold.setdefault(loop, [])
+        calls.append(partial(function, *args))
+        if len(calls) > 1:
+            return
+    try:
+        loop.call_soon_threadsafe(_call_all, loop)
+    except RuntimeError:
+        # A reader whose loop is closed is gone with it.
+        _untold.pop(loop, None)
+
+
+def _call_all(loop: asyncio.AbstractEventLoop) -> None:
+    with _lock:
+        calls = _untold.pop(loop, ())
+    for call in calls:
+        call()

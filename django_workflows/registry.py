@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string, module_has_submodule
 from workflows import Workflow
+from workflows.context.state_store import infer_state_type
 from workflows.events import Event, StartEvent
 
 from django_workflows import conf
@@ -48,6 +49,11 @@ class Served:
     def events(self) -> dict[str, type[Event]]:
         """Class name -> class of every event that may be sent from outside."""
         return {event.__name__: event for event in (*self.workflow.events, *self.additional_events)}
+
+    @cached_property
+    def state_type(self) -> type[Any]:
+        """The class of a run's state."""
+        return infer_state_type(self.workflow)
 
     @property
     def start_event_class(self) -> type[StartEvent]:
@@ -82,6 +88,7 @@ class Problem:
 class _Registration:
     source: Source
     additional_events: tuple[Any, ...]
+    permission_classes: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -100,24 +107,27 @@ _generation = 0
 _loading = threading.RLock()
 
 
-def register(name: str, *, additional_events: Iterable[type[Event]] = ()) -> Callable[[S], S]:
+def register(
+    name: str, *, additional_events: Iterable[type[Event]] = (), permission_classes: Iterable[Any] = ()
+) -> Callable[[S], S]:
     """Serve a workflow class, instance or factory under ``name``; for an app's ``workflows.py``.
 
     Args:
         name: what stands in the URL; letters, digits and ``. _ ~ -``, at most 100 characters.
         additional_events: event classes that no step's signature names but that are sent from outside.
+        permission_classes: those that are asked about this workflow and its runs, after the site's.
 
     A name that is registered twice is reported by ``manage.py check`` (django_workflows.E006).
     """
     if not isinstance(name, str):
         raise TypeError(f'expected a name, as in @register("greet"), got {name!r}')
-    registration_events = tuple(additional_events)
+    events, permissions = tuple(additional_events), tuple(permission_classes)
 
     def decorate(source: S) -> S:
         known = _registrations.get(name)
         if known is not None and known.source is not source:
             _registered_twice.add(name)
-        _registrations[name] = _Registration(source, registration_events)
+        _registrations[name] = _Registration(source, events, permissions)
         forget()
         return source
 
@@ -148,6 +158,29 @@ def names() -> list[str]:
 
 def all_served() -> Iterator[Served]:
     yield from _load().served.values()
+
+
+def permission_classes(name: str) -> tuple[Any, ...]:
+    """Return the permission classes that are asked about one workflow and its runs, after the site's.
+
+    Raises:
+        ImportError: one of them cannot be imported; nobody may do anything then.
+    """
+    _load()
+    entry = conf.get().WORKFLOWS.get(name)
+    if entry is not None:
+        return tuple(map(import_string, entry.permission_classes))
+    registration = _registrations.get(name)
+    return () if registration is None else registration.permission_classes
+
+
+def guarded() -> list[str]:
+    """Return the names of the workflows that have permission classes of their own."""
+    _load()
+    entries = conf.get().WORKFLOWS
+    configured = [name for name, entry in entries.items() if entry.permission_classes]
+    registered = [name for name, one in list(_registrations.items()) if one.permission_classes]
+    return configured + [name for name in registered if name not in entries]
 
 
 def problems() -> list[Problem]:

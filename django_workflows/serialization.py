@@ -6,6 +6,7 @@ workflow's own events, its additional events, its state type and what the engine
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -20,12 +21,13 @@ from llama_agents.client.protocol.serializable_events import (  # type: ignore[i
 )
 from pydantic_core import PydanticSerializationError, to_json
 from workflows.context.serializers import BaseSerializer, JsonSerializer, PickleSerializer
-from workflows.context.state_store import DictState, infer_state_type
+from workflows.context.state_store import DictState
 from workflows.events import Event, InternalDispatchEvent, StartEvent
 from workflows.runtime.types.results import AddCollectedEvent, AddWaiter, StepWorkerResult
 from workflows.runtime.types.ticks import TickAddEvent, TickStepResult, WorkflowTick, WorkflowTickAdapter
 
-from django_workflows.exceptions import InvalidEvent, NotSerializable
+from django_workflows import compact, conf, limits
+from django_workflows.exceptions import InvalidEvent, InvalidRequest, NotSerializable
 from django_workflows.registry import Served
 
 # Event classes that a serializer is known to find by name.
@@ -50,7 +52,7 @@ def serializer(served: Served) -> BaseSerializer:
     chosen = served.workflow.serializer or JsonSerializer(allowed_types=[])
     if isinstance(chosen, JsonSerializer):
         declared: list[type[Any]] = [*served.workflow.events, *served.additional_events]
-        state_type = infer_state_type(served.workflow)
+        state_type = served.state_type
         if state_type is not DictState:
             declared.append(state_type)
         chosen = chosen.with_types(*declared)
@@ -71,28 +73,44 @@ def dump_tick(tick: WorkflowTick, using: BaseSerializer) -> str:
 
     Raises:
         NotSerializable: it holds a value that the serializer cannot write.
+        OverLimit: it holds an event that is larger than MAX_EVENT_SIZE.
     """
     for cls in _event_classes(tick):
         _check_declared(cls, using)
-    return _dump(tick, using, f"a {type(tick).__name__}")
+    data = _dump(tick, using, f"a {type(tick).__name__}")
+    largest = conf.get().MAX_EVENT_SIZE
+    if largest is not None and len(data) * 4 > largest:
+        # It may hold any number of events, each of which may be that large.
+        for event in _events(tick):
+            limits.check_written_event(_dump(event, using, "an event"), type(event).__name__)
+    return data
 
 
 def _event_classes(tick: WorkflowTick) -> Iterator[type[Event]]:
     """Yield the event classes that reading the tick again will have to find by name."""
-    if isinstance(tick, TickAddEvent):
-        yield type(tick.event)
-    elif isinstance(tick, TickStepResult):
+    for event in _events(tick):
+        yield type(event)
+    if isinstance(tick, TickStepResult):
         for result in tick.result:
             if isinstance(result, AddWaiter):
                 yield result.event_type
+
+
+def _events(tick: WorkflowTick) -> Iterator[Event]:
+    """Yield the events that a tick holds."""
+    if isinstance(tick, TickAddEvent):
+        yield tick.event
+    elif isinstance(tick, TickStepResult):
+        for result in tick.result:
+            if isinstance(result, AddWaiter):
                 if result.waiter_event is not None:
-                    yield type(result.waiter_event)
+                    yield result.waiter_event
             elif isinstance(result, AddCollectedEvent):
-                yield type(result.event)
+                yield result.event
             elif isinstance(result, StepWorkerResult) and result.result is not None:
-                yield type(result.result)
+                yield result.result
         for sent in tick.sends:
-            yield type(sent.event)
+            yield sent.event
 
 
 def _check_declared(cls: type[Event], using: BaseSerializer) -> None:
@@ -126,12 +144,15 @@ def dump_event(event: Event, using: BaseSerializer) -> str:
 
     Raises:
         InvalidEvent: the workflow does not declare its class, or it holds a value that cannot be written.
+        TooLarge: it is larger than MAX_EVENT_SIZE.
     """
     try:
         _check_declared(type(event), using)
-        return _dump(event, using, f"the event {type(event).__name__}")
+        data = _dump(event, using, f"the event {type(event).__name__}")
     except NotSerializable as error:
         raise InvalidEvent(str(error)) from error
+    limits.check_posted_event(data, type(event).__name__)
+    return data
 
 
 def load_event(data: str, using: BaseSerializer) -> Event:
@@ -141,11 +162,93 @@ def load_event(data: str, using: BaseSerializer) -> Event:
     return event
 
 
-def _dump(value: Any, using: BaseSerializer, what: str) -> str:
+@lru_cache(maxsize=1024)
+def is_written_whole(cls: type[Event]) -> bool:
+    """Tell whether an event of a class is the same when it is read again, as far as its declaration says.
+
+    A field that is left out, has another name outside, or is written in a way of its own would be another one
+    after a restart.
+    """
+    decorators = cls.__pydantic_decorators__
+    own = decorators.field_serializers or decorators.model_serializers.keys() - {"custom_model_dump"}
+    left_out = any(field.exclude or field.validation_alias is not None for field in cls.model_fields.values())
+    in_memory = cls.__private_attributes__.keys() - {"_data"}
+    return not (own or left_out or in_memory)
+
+
+def invented(event: Event) -> frozenset[str]:
+    """Return the fields that the event's class has filled in with something new, such as an id or the time.
+
+    Whoever sends the same again gets others there, and yet sends the same.
+    """
+    return frozenset(
+        name
+        for name, field in type(event).model_fields.items()
+        if field.default_factory not in (None, list, dict, set, tuple) and name not in event.model_fields_set
+    )
+
+
+def is_same(stored: str, sent: str, *, apart_from: frozenset[str]) -> bool:
+    """Tell whether two texts of :func:`dump_event` stand for the same event.
+
+    Args:
+        stored: the first.
+        sent: what was sent later under the same name.
+        apart_from: fields that may differ (:func:`invented`).
+    """
+    if stored == sent or not apart_from:
+        return stored == sent
     try:
-        return using.serialize(value)
+        first, second = json.loads(stored), json.loads(sent)
+        for field in apart_from:
+            first["value"].pop(field, None)
+            second["value"].pop(field, None)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        # A serializer with a format of its own.
+        return False
+    return bool(first == second)
+
+
+def _dump(value: Event | WorkflowTick, using: BaseSerializer, what: str) -> str:
+    try:
+        data = None
+        if type(using) is JsonSerializer:
+            data = compact.dump_event(value) if isinstance(value, Event) else compact.dump_tick(value)
+        return using.serialize(value) if data is None else data
     except Exception as error:
         raise NotSerializable(f"{what} cannot be stored: {error}") from error
+
+
+def readable(stored: Any) -> tuple[str | None, Any]:
+    """Return what a stored state or event is for people: the name of its class, and its fields as plain JSON.
+
+    Args:
+        stored: the parsed record. What a pickling serializer wrote stays the text that it is.
+    """
+    name, value = None, _plain(stored)
+    if isinstance(stored, dict) and "qualified_name" in stored:
+        name = str(stored["qualified_name"]).rpartition(".")[2]
+    if isinstance(value, dict) and isinstance(value.get("_data"), dict):
+        # Fields that no class declares; those of a state are each a JSON text.
+        loose = value.pop("_data")
+        value |= loose if name is not None else {key: _unpacked(item) for key, item in loose.items()}
+    return name, value
+
+
+def _plain(value: Any) -> Any:
+    """Take off what the engine's serializer wraps around models, at any depth."""
+    if isinstance(value, dict):
+        if "qualified_name" in value and ("__is_pydantic" in value or "__is_component" in value):
+            return _plain(value["value"])
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _unpacked(text: Any) -> Any:
+    try:
+        return _plain(json.loads(text))
+    except (TypeError, ValueError):
+        return text
 
 
 # --- wire --------------------------------------------------------------------------------------------
@@ -193,6 +296,7 @@ def envelope(event: Event) -> Envelope:
 
     Raises:
         NotSerializable: the event holds a value that has no JSON.
+        OverLimit: it is larger than MAX_EVENT_SIZE.
     """
     name, internal, tail = _wire_metadata(type(event))
     try:
@@ -211,6 +315,7 @@ def envelope(event: Event) -> Envelope:
     data = f'{{"value":{value}{tail}'
     if _HAS_LINE_BREAK.search(data):
         data = data.translate(_LINE_BREAKS)
+    limits.check_written_event(data, name)
     return Envelope(name, internal, data)
 
 
@@ -260,9 +365,16 @@ def parse_event(data: Any, served: Served) -> Event:
 
 def _parse(data: Any, served: Served, problem: str, explicit: type[Event] | None) -> Event:
     try:
+        if isinstance(data, str):
+            # What is no JSON goes on as it is, to whoever says best what is wrong with it.
+            with contextlib.suppress(ValueError):
+                data = json.loads(data)
+            limits.check_depth(data)
         event: Event = EventEnvelope.parse(data, served.events, explicit_event=explicit)
     except EventValidationError as error:
         raise InvalidEvent(str(error) if explicit is None else f"{problem}: {error}") from None
+    except InvalidRequest:
+        raise
     except RecursionError:
         raise InvalidEvent(f"{problem}: it is nested too deeply") from None
     except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -11,7 +10,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections
 from workflows.context.state_store import StateStore
 from workflows.events import Event
-from workflows.runtime.types.named_task import NamedTask, PendingStart, all_tasks
+from workflows.runtime.types.named_task import NamedTask, PendingStart, PullTask, all_tasks
 from workflows.runtime.types.plugin import (
     InternalRunAdapter,
     WaitForNextTaskResult,
@@ -22,6 +21,7 @@ from workflows.runtime.types.plugin import (
 from workflows.runtime.types.results import StepWorkerFailed
 from workflows.runtime.types.ticks import TickStepResult, WorkflowTick
 
+from django_workflows.runtime import clock
 from django_workflows.runtime.run import Run
 
 # As the engine: seconds that a cancelled step may take to clean up.
@@ -39,8 +39,8 @@ class RunAdapter(InternalRunAdapter):
         return self._run.run_id
 
     async def get_now(self) -> float:
-        # The wall clock: timestamps are compared with those of earlier processes.
-        return time.time()
+        # Not a monotonic clock: time stamps are compared with those of earlier processes.
+        return clock.now()
 
     async def on_tick(self, tick: WorkflowTick) -> None:
         if _failed_in_the_database(tick):
@@ -57,13 +57,14 @@ class RunAdapter(InternalRunAdapter):
         self, running: list[NamedTask], pending: list[PendingStart], timeout: float | None = None
     ) -> WaitForNextTaskResult:
         try:
-            await self._run.barrier()
+            await self._run.barrier(timeout)
         except BaseException:
             for start in pending:
                 start.coro.close()
             raise
-        self._run.engine_wakes_at = None if timeout is None else time.time() + timeout
         started = [start.start(asyncio.create_task(start.coro)) for start in pending]
+        if all(isinstance(task, PullTask) for task in (*running, *started)):
+            self._run.quiet_since = asyncio.get_running_loop().time()
         try:
             waited = await super().wait_for_next_task([*running, *started], [], timeout)
         except asyncio.CancelledError:
@@ -74,6 +75,8 @@ class RunAdapter(InternalRunAdapter):
             if tasks:
                 await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
             raise
+        finally:
+            self._run.quiet_since = None
         return WaitForNextTaskResult(waited.completed, started)
 
     async def send_event(self, tick: WorkflowTick) -> None:

@@ -7,29 +7,66 @@ Safe to repeat: reading writes nothing. The engine marks the resumption in the j
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from workflows.context.context_types import SerializedContext
+from workflows.context.serializers import BaseSerializer
+from workflows.events import Event
 from workflows.runtime.control_loop import replay_ticks_stream
 from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.results import AddWaiter, DeleteWaiter
-from workflows.runtime.types.step_id import StepId
-from workflows.runtime.types.ticks import TickStepResult, TickWaiterTimeout, WorkflowTick
+from workflows.runtime.types.ticks import TickSessionStart, TickStepResult, WorkflowTick
 
 from django_workflows import contexts, database, eventlog, journal, leases, serialization
-from django_workflows.models import Handler, Message
+from django_workflows.contexts import Snapshot
+from django_workflows.journal import TickEntry
+from django_workflows.leases import Lease
+from django_workflows.models import Context, Handler, Message
 from django_workflows.registry import Served
-from django_workflows.runtime import ticks
-from django_workflows.runtime.run import Beginning
+from django_workflows.runtime import clock, snapshot, ticks
+from django_workflows.runtime.snapshot import Standing
 
 T = TypeVar("T")
 
 
-def fresh(served: Served, handler: Handler) -> Beginning:
-    """Begin a run that this process has just started, of which nothing is stored but the start event."""
-    start_event = serialization.load_event(handler.start_event, serialization.serializer(served))
+class JournalIncomplete(Exception):
+    """Ticks between the snapshot and the end of the journal are not there."""
+
+
+@dataclass
+class Beginning:
+    """Where a run begins in this process: at its start, or after the last tick of its journal.
+
+    Attributes:
+        state: the engine's state.
+        start_event: the event to begin with, None when the journal has it already.
+        next_tick: position of the next tick.
+        next_event: position of the next event.
+        snapshot: position of the last tick that the stored snapshot holds, -1 without one.
+        stored_state: the state store's record.
+        deadlines: what is due when (seconds since the epoch) and lives in no other place.
+        is_cancelled: whether a cancellation waits in its mail.
+    """
+
+    state: BrokerState
+    start_event: Event | None
+    next_tick: int = 0
+    next_event: int = 0
+    snapshot: int = -1
+    stored_state: str | None = None
+    deadlines: list[tuple[float, WorkflowTick]] = field(default_factory=list)
+    is_cancelled: bool = False
+
+
+def fresh(served: Served, handler: Handler, start_event: Event | None) -> Beginning:
+    """Begin a run that this process has just started, of which nothing is stored but the start event.
+
+    Args:
+        start_event: as it would be read from what is stored; None to read it.
+    """
+    if start_event is None:
+        start_event = serialization.load_event(handler.start_event, serialization.serializer(served))
     return Beginning(BrokerState.from_workflow(served.workflow), start_event)
 
 
@@ -39,41 +76,81 @@ def load(served: Served, handler: Handler) -> Beginning:
     Raises:
         Exception: what is stored cannot be read by the workflow as it is now.
     """
-    using = serialization.serializer(served)
     lease = leases.of(handler)
     context = contexts.read(handler.pk)
-    state = BrokerState.from_workflow(served.workflow)
-    position = -1
-    if context is not None and context.snapshot is not None:
-        position = context.snapshot_sequence
-        parsed = SerializedContext.from_dict_auto(json.loads(context.snapshot), using)
-        state = BrokerState.from_serialized(parsed, served.workflow, using)
-    deadlines: dict[tuple[StepId, str], float] = {}
+    standing, position = _standing(served, lease, handler.run_id, context)
+    state = standing.state
+    if standing.began_at is not None:
+        # The engine forgives the time that a run was in nobody's memory; its timeout is on the wall clock.
+        state.elapsed_alive = max(state.elapsed_alive, clock.now() - standing.began_at)
+    start_event = None
+    if position < 0 and not state.is_running:
+        start_event = serialization.load_event(handler.start_event, serialization.serializer(served))
+    return Beginning(
+        state=state,
+        start_event=start_event,
+        next_tick=position + 1,
+        next_event=eventlog.last_sequence(handler.pk, handler.run) + 1,
+        snapshot=-1 if context is None else context.snapshot_sequence,
+        stored_state=None if context is None else context.state,
+        deadlines=standing.pending_timeouts(),
+        is_cancelled=_is_cancelled(handler),
+    )
 
-    async def read_journal() -> AsyncIterator[WorkflowTick]:
+
+def summarize(served: Served, lease: Lease, run_id: str) -> Snapshot:
+    """Compute a run's snapshot after the last committed tick; for a pool thread.
+
+    Raises:
+        Exception: the engine cannot write its state, or could not read it again.
+    """
+    using = serialization.serializer(served)
+    standing, position = _standing(served, lease, run_id, contexts.read(lease.handler))
+    data = snapshot.dump(standing, using)
+    # A number that JSON has not, for one, survives in the journal, and not in what the engine writes.
+    snapshot.load(data, served.workflow, using)
+    return Snapshot(position, data)
+
+
+def _standing(served: Served, lease: Lease, run_id: str, context: Context | None) -> tuple[Standing, int]:
+    """Return where a run stands, and the position of its last tick."""
+    using = serialization.serializer(served)
+    standing, position = snapshot.begin(served.workflow), -1
+    if context is not None and context.snapshot is not None:
+        standing, position = snapshot.load(context.snapshot, served.workflow, using), context.snapshot_sequence
+
+    # Closed here, because an error keeps it alive for longer than the thread's connection.
+    with contextlib.closing(journal.read(lease, after=position)) as entries:
+        last = advance(standing, _gapless(entries, position), using, run_id)
+    return standing, position if last is None else last
+
+
+def _gapless(entries: Iterable[TickEntry], position: int) -> Iterator[TickEntry]:
+    """Pass entries on that follow a position, and refuse to go on without those that are missing."""
+    for entry in entries:
+        position += 1
+        if entry.sequence != position:
+            raise JournalIncomplete(f"tick {position} is missing; the next one is {entry.sequence}")
+        yield entry
+
+
+def advance(standing: Standing, entries: Iterable[TickEntry], using: BaseSerializer, run_id: str) -> int | None:
+    """Let a run go on by some entries of its journal; returns the position of the last, None without any."""
+    position = None
+
+    async def read_ticks() -> AsyncIterator[WorkflowTick]:
         nonlocal position
         for entry in entries:
             tick = ticks.load(entry.data, using)
             position = entry.sequence
-            _note_deadlines(tick, deadlines)
+            _note(tick, standing)
             yield tick
 
     async def replay() -> BrokerState:
-        return (await replay_ticks_stream(state, read_journal(), run_id=handler.run_id)).state
+        return (await replay_ticks_stream(standing.state, read_ticks(), run_id=run_id)).state
 
-    # Closed here, because an error keeps it alive for longer than the thread's connection.
-    with contextlib.closing(journal.read(lease, after=position)) as entries:
-        state = _finish(replay())
-    begun = position >= 0 or state.is_running
-    return Beginning(
-        state=state,
-        start_event=None if begun else serialization.load_event(handler.start_event, using),
-        next_tick=position + 1,
-        next_event=eventlog.last_sequence(handler.pk, handler.run) + 1,
-        stored_state=None if context is None else context.state,
-        deadlines=_pending(deadlines, state),
-        is_cancelled=_is_cancelled(handler),
-    )
+    standing.state = _finish(replay())
+    return position
 
 
 def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -90,26 +167,18 @@ def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
 def _is_cancelled(handler: Handler) -> bool:
     """Tell whether a cancellation is waiting: what was interrupted must not start again only to be cancelled."""
     messages = Message.objects.using(database.alias())
-    return messages.filter(handler=handler, run=handler.run, kind=Message.Kind.CANCEL).exists()
+    return messages.filter(handler=handler, run=handler.run, kind=Message.Kind.CANCEL, consumed_at=None).exists()
 
 
-def _note_deadlines(tick: WorkflowTick, deadlines: dict[tuple[StepId, str], float]) -> None:
-    """Keep account of ``wait_for_event(timeout=...)``: the engine's state does not hold its deadlines."""
+def _note(tick: WorkflowTick, standing: Standing) -> None:
+    """Keep account of what the engine's state does not hold: the deadlines of ``wait_for_event(timeout=...)``."""
+    if isinstance(tick, TickSessionStart) and standing.began_at is None:
+        standing.began_at = tick.stamped_at
     if not isinstance(tick, TickStepResult):
         return
     for result in tick.result:
         if isinstance(result, AddWaiter) and result.timeout is not None and tick.stamped_at is not None:
             # A waiter that is registered again keeps its first deadline, as in the live run.
-            deadlines.setdefault((tick.step_id, result.waiter_id), tick.stamped_at + result.timeout)
+            standing.deadlines.setdefault((tick.step_id, result.waiter_id), tick.stamped_at + result.timeout)
         elif isinstance(result, DeleteWaiter):
-            deadlines.pop((tick.step_id, result.waiter_id), None)
-
-
-def _pending(deadlines: dict[tuple[StepId, str], float], state: BrokerState) -> list[tuple[float, WorkflowTick]]:
-    found: list[tuple[float, WorkflowTick]] = []
-    for (step_id, waiter_id), due in deadlines.items():
-        worker = state.workers.get(step_id)
-        waiters = [] if worker is None else worker.collected_waiters
-        if any(w.waiter_id == waiter_id and w.resolved_event is None and not w.timed_out for w in waiters):
-            found.append((due, TickWaiterTimeout(step_id=step_id, waiter_id=waiter_id)))
-    return found
+            standing.deadlines.pop((tick.step_id, result.waiter_id), None)

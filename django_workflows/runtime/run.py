@@ -1,9 +1,7 @@
-"""One run in the memory of the process that executes it: its lease, its inbox, and what it has to write.
+"""One run in the memory of the process that executes it: its engine, its inbox, its timers and its end.
 
-What the engine decides is gathered here and written in order, one transaction at a time for each run. A tick
-and the events that it publishes are written together, so that a crash leaves either both or neither; and the
-engine waits at a barrier (:meth:`Run.barrier`) until all that it has decided is committed before a step starts
-on it.
+What the engine decides goes into the run's outbox, and the engine waits at a barrier (:meth:`Run.barrier`) until
+all of it is committed before a step starts on it.
 """
 
 from __future__ import annotations
@@ -13,14 +11,13 @@ import contextvars
 import logging
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from django.utils import timezone
 from llama_index_instrumentation.dispatcher import instrument_tags
 from workflows.context.serializers import BaseSerializer
-from workflows.context.state_store import StateStoreFacade, infer_state_type
+from workflows.context.state_store import StateStoreFacade
 from workflows.events import (
     Event,
     StopEvent,
@@ -29,20 +26,21 @@ from workflows.events import (
     WorkflowIdleEvent,
     WorkflowTimedOutEvent,
 )
-from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.plugin import RegisteredWorkflow
 from workflows.runtime.types.results import StepWorkerStateContextVar
-from workflows.runtime.types.ticks import TickIdleCheck, TickStepResult, WorkflowTick
+from workflows.runtime.types.ticks import TickIdleCheck, TickSessionStart, TickStepResult, WorkflowTick
 
-from django_workflows import leases, serialization
-from django_workflows.eventlog import EventEntry
-from django_workflows.exceptions import LeaseLost, NotSerializable, PersistenceFailed
-from django_workflows.handlers import Ending
-from django_workflows.journal import TickEntry
+from django_workflows import conf, leases, limits, serialization
+from django_workflows.contexts import Snapshot
+from django_workflows.exceptions import CancelWaits, LeaseLost, NotSerializable, PersistenceFailed, TooLarge
+from django_workflows.handlers import Ending, Idle
 from django_workflows.models import Handler, Message
 from django_workflows.registry import Served
 from django_workflows.runtime import ticks
+from django_workflows.runtime.deadlines import Deadlines
 from django_workflows.runtime.mail import Mail
+from django_workflows.runtime.outbox import Outbox, Released
+from django_workflows.runtime.replay import Beginning
 from django_workflows.runtime.state import RunStateStorage
 from django_workflows.runtime.writer import Changes, Writer
 
@@ -63,29 +61,8 @@ def current() -> Run | None:
 
 # A step that writes events faster than they can be committed waits when this many are behind.
 MAX_BEHIND = 2000
-
-
-@dataclass
-class Beginning:
-    """Where a run begins in this process: at its start, or after the last tick of its journal.
-
-    Attributes:
-        state: the engine's state.
-        start_event: the event to begin with, None when the journal has it already.
-        next_tick: position of the next tick.
-        next_event: position of the next event.
-        stored_state: the state store's record.
-        deadlines: what is due when (seconds since the epoch) and lives in no other place.
-        is_cancelled: whether a cancellation waits in its mail.
-    """
-
-    state: BrokerState
-    start_event: Event | None
-    next_tick: int = 0
-    next_event: int = 0
-    stored_state: str | None = None
-    deadlines: list[tuple[float, WorkflowTick]] = field(default_factory=list)
-    is_cancelled: bool = False
+# A run gets a snapshot after every so many ticks: whoever takes it over reads no more.
+SNAPSHOT_INTERVAL = 1000
 
 
 class Run:
@@ -99,6 +76,7 @@ class Run:
         writer: who writes for it.
         slot: what bounds the number of this workflow's runs at a time, None without a bound.
         on_consumed: called when a message was consumed, so that there is room for more.
+        on_journaled: called when ticks were committed.
     """
 
     def __init__(
@@ -111,6 +89,7 @@ class Run:
         writer: Writer,
         slot: asyncio.Semaphore | None = None,
         on_consumed: Callable[[], None] = lambda: None,
+        on_journaled: Callable[[Run], None] = lambda run: None,
     ) -> None:
         self.served = served
         self.lease = leases.of(handler)
@@ -125,39 +104,49 @@ class Run:
         self.mail: set[int] = set()
         # Resolved when the end is committed.
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        # When the engine's next timer is due, in seconds since the epoch.
-        self.engine_wakes_at: float | None = None
-        # The deadlines that the engine does not know, and what brings them to it.
-        self._timers: list[tuple[float, asyncio.TimerHandle]] = []
+        # Since when nothing of it is under way (on the event loop's clock), None while something is.
+        self.quiet_since: float | None = None
+        # How many callers in this process wait for its end.
+        self.awaited = 0
         self.task: asyncio.Task[None] | None = None
         self.serializer: BaseSerializer = serialization.serializer(served)
-        self.state_store: StateStoreFacade[Any] = StateStoreFacade(
-            RunStateStorage(self, beginning.stored_state), infer_state_type(served.workflow), self.serializer
-        )
         self._registered = registered
         self._beginning = beginning
-        self._writer = writer
+        self._deadlines = Deadlines(beginning.deadlines)
         self._slot = slot
         # Whether a cancellation has come; before the engine runs, the run needs no engine to end.
         self._is_cancelled = beginning.is_cancelled
         # Waits for the slot; cancelled when the run is.
         self._turn: asyncio.Task[bool] | None = None
         self._on_consumed = on_consumed
-        self._next_tick = beginning.next_tick
-        self._next_event = beginning.next_event
+        self._on_journaled = on_journaled
+        self._outbox = Outbox(
+            self.lease,
+            writer,
+            next_tick=beginning.next_tick,
+            next_event=beginning.next_event,
+            on_written=self._written,
+            on_failed=self._stop,
+            prunes=conf.get().PRUNE_TICKS,
+        )
+        # Position of the last tick that the stored snapshot holds, and the one after which to take the next.
+        self.snapshot = beginning.snapshot
+        self.snapshot_due = beginning.snapshot + SNAPSHOT_INTERVAL
         # A start event is stored with the handler: until a second barrier, a crash loses nothing.
         self._must_wait = beginning.next_tick > 0
-        self._changes = Changes(self.lease)
-        self._empty = True
-        self._recorded = 0
-        self._committed = 0
-        self._writing: asyncio.Future[None] | None = None
-        self._progress: asyncio.Future[None] | None = None
+        # How many processes have died with it in their hands; forgotten when it goes on.
+        self._crashes = handler.crashes
+        self._idle_since = handler.idle_since
+        # Whether it has become idle since the last barrier.
+        self._idles = False
         self._ending: Ending | None = None
-        self._idle = False
-        # Why nothing more may be written: the lease is lost or the database gone.
-        self._refused: LeaseLost | PersistenceFailed | None = None
-        self._poison: tuple[NotSerializable, str] | None = None
+        self._poison: tuple[Exception, str] | None = None
+
+    @cached_property
+    def state_store(self) -> StateStoreFacade[Any]:
+        """The engine's store of the run's state; most runs have none."""
+        storage = RunStateStorage(self, self._beginning.stored_state)
+        return StateStoreFacade(storage, self.served.state_type, self.serializer)
 
     # --- execution ------------------------------------------------------------------------------------
 
@@ -174,8 +163,28 @@ class Run:
     def interrupt(self) -> None:
         """Stop executing without an end: the run goes on elsewhere or later from its last commit."""
         if self.task is not None and self._ending is None:
-            self._refused = self._refused or LeaseLost("this process let the run go")
+            self._outbox.refuse(LeaseLost("this process let the run go"))
             self.task.cancel()
+
+    async def release(self, snapshot: Snapshot | None) -> bool:
+        """Give the waiting run up and leave memory, until mail comes or a deadline is due.
+
+        Args:
+            snapshot: where it stands, None to leave the stored one.
+
+        Returns False when it does not wait any more.
+
+        Raises:
+            LeaseLost, PersistenceFailed: it has left memory and is perhaps still ours.
+        """
+        if not self.is_quiet or (snapshot is not None and snapshot.sequence != self.position):
+            return False
+        try:
+            await self._outbox.release(snapshot, self._deadlines.next)
+        finally:
+            if self.task is not None:
+                self.task.cancel()
+        return True
 
     def receive(self, message: Message) -> None:
         """Put a message into the inbox.
@@ -193,47 +202,54 @@ class Run:
     @property
     def was_refused(self) -> bool:
         """Whether it stopped because it could not write any more."""
-        return self._refused is not None
+        return self._outbox.refused is not None and not isinstance(self._outbox.refused, Released)
 
     @property
-    def is_idle(self) -> bool:
-        """Whether it waits for an event from outside, or a deadline, with nothing else to do."""
-        return self._idle and self._empty and self.inbox.empty()
+    def is_quiet(self) -> bool:
+        """Whether nothing of it is under way or on its way: it waits for mail or a deadline."""
+        return (
+            self.quiet_since is not None
+            and self.inbox.empty()
+            and not self.mail
+            and self._ending is None
+            and self._outbox.refused is None
+            and self._outbox.is_empty
+        )
 
     @property
-    def wake_at(self) -> float | None:
-        """When the next deadline is due, in seconds since the epoch."""
-        ahead = [due for due, _ in self._timers if due > timezone.now().timestamp()]
-        if self.engine_wakes_at is not None:
-            ahead.append(self.engine_wakes_at)
-        return min(ahead, default=None)
+    def position(self) -> int:
+        """Position of the last tick, -1 before the first."""
+        return self._outbox.next_tick - 1
 
     async def _execute(self) -> None:
         _current.set(weakref.ref(self))
-        self._set_timers()
+        self._deadlines.start(self.inbox.put_nowait)
         if self._beginning.start_event is None:
             # The engine would not notice by itself that there is nothing to do but wait.
             self.inbox.put_nowait(TickIdleCheck())
         try:
+            await self._until_ended()
+        except asyncio.CancelledError:
+            if self._poison is None or self._outbox.refused is not None or self.task is None:
+                raise
+            # Cancelled by ourselves, because something that it wrote can never be stored.
+            self.task.uncancel()
+            self._fail(self._poison[0])
+            await self._outbox.flush()
+        finally:
+            self._deadlines.stop()
+
+    async def _until_ended(self) -> None:
+        try:
             await self._take_turn()
         except Exception as error:
-            if self._ending is None and self._refused is None:
+            if self._ending is None and self._outbox.refused is None:
                 # The engine ends a run with an event of its own; without one it was us, or a bug.
                 self._fail(error)
             elif self._ending is not None and self._ending.status == Handler.Status.FAILED:
                 self.log.info("the run failed: %s", self._ending.error)
-        finally:
-            for _, timer in self._timers:
-                # It would keep the run in memory until it is due.
-                timer.cancel()
-        if self._refused is None:
-            await self.flush()
-
-    def _set_timers(self) -> None:
-        loop, now = asyncio.get_running_loop(), timezone.now().timestamp()
-        for due, tick in self._beginning.deadlines:
-            timer = loop.call_later(max(0.0, due - now), self.inbox.put_nowait, tick)
-            self._timers.append((due, timer))
+        if self._outbox.refused is None:
+            await self._outbox.flush()
 
     async def _take_turn(self) -> None:
         """Run the engine, when fewer than num_concurrent_runs of the workflow are under way."""
@@ -265,6 +281,12 @@ class Run:
         if self._is_cancelled:
             self._cancel_unbegun()
             return
+        limit = conf.get().MAX_CRASHES
+        if limit is not None and self._crashes >= limit:
+            raise RuntimeError(
+                f"{self._crashes} processes died one after the other while they executed this run; "
+                "it is not tried again (MAX_CRASHES)"
+            )
         beginning = self._beginning
         tags = {"llamaindex.handler_id": self.handler_id, "llamaindex.run_id": self.run_id}
         with instrument_tags(tags):
@@ -272,9 +294,9 @@ class Run:
 
     def _cancel_unbegun(self) -> None:
         """End the run as cancelled without the engine, which would first start a step."""
-        self._append_event(WorkflowCancelledEvent())
+        self._outbox.add_event(serialization.envelope(WorkflowCancelledEvent()))
         self._end(Ending(Handler.Status.CANCELLED, None, None, timezone.now()))
-        self._kick()
+        self._outbox.kick()
 
     def _fail(self, error: Exception) -> None:
         """End the run as failed for a reason that the engine knows nothing of."""
@@ -282,16 +304,19 @@ class Run:
         if self._poison is not None:
             error, step = self._poison
         if not isinstance(error, NotSerializable):
-            self.log.error("the engine stopped with an error", exc_info=error)
-        event = WorkflowFailedEvent(step_name=step, exception=error)
-        self._append_event(event)
+            self.log.error("the run cannot go on", exc_info=error)
+        self._outbox.add_event(serialization.envelope(WorkflowFailedEvent(step_name=step, exception=error)))
         self._end(Ending(Handler.Status.FAILED, None, _text(error), timezone.now()))
-        self._kick()
+        self._outbox.kick()
+
+    def _end(self, ending: Ending) -> None:
+        self._ending = ending
+        self._outbox.set_ending(ending)
 
     def _left(self, task: asyncio.Task[None], done: Callable[[Run], None]) -> None:
-        if not task.cancelled() and task.exception() is not None and self._refused is None:
+        if not task.cancelled() and task.exception() is not None and self._outbox.refused is None:
             self.log.error("the run left memory with an error", exc_info=task.exception())
-        if isinstance(self._refused, PersistenceFailed):
+        if isinstance(self._outbox.refused, PersistenceFailed):
             self.log.error("the run is let go, because the database does not take its writes")
         if not self.ended.done():
             self.ended.cancel()
@@ -306,8 +331,6 @@ class Run:
             NotSerializable: it holds what cannot be stored; the run must fail.
         """
         self._check_writable()
-        if self._poison is not None:
-            raise self._poison[0]
         if isinstance(tick, TickIdleCheck):
             # It changes nothing in the engine's state, so replay can do without.
             return
@@ -317,14 +340,16 @@ class Run:
         except NotSerializable as error:
             self._poison = (error, str(tick.step_id) if isinstance(tick, TickStepResult) else "")
             raise
-        self._changes.ticks.append(TickEntry(self._next_tick, data))
-        self._next_tick += 1
-        if message is not None:
-            self._changes.consumed.append(message)
-        if self._idle:
-            self._idle = False
-            self._changes.idle_since = None
-        self._note_change()
+        self._outbox.add_tick(data, message)
+        self._deadlines.passed(tick)
+        if isinstance(tick, TickSessionStart):
+            return
+        if self._idle_since is not None:
+            self._idle_since, self._idles = None, False
+            self._outbox.set_idle(Idle(since=None))
+        if self._crashes:
+            self._crashes = 0
+            self._outbox.set_progressed()
 
     async def record_event(self, event: Event) -> None:
         """Put an event into the event log; it is written soon, and before everything that comes later.
@@ -335,35 +360,51 @@ class Run:
         if self._ending is not None or (self._poison is not None and not by_engine):
             # A step that is being cancelled: the log ends with the terminal event.
             return
-        self._check_writable()
+        self._outbox.check()
         try:
-            data = self._append_event(event)
+            if not isinstance(event, StopEvent):
+                # The event that ends the run is always let in.
+                limits.check_event_count(self._outbox.next_event)
+            wire = serialization.envelope(event)
         except NotSerializable as error:
             self._poison = (error, _current_step())
             if by_engine:
                 raise
-            # The engine only logs what goes wrong in a step's ctx.write_event_to_stream().
+            # The engine only logs what goes wrong in a step's ctx.write_event_to_stream(). Its next tick ends the
+            # run, so it gets one: the step may go on writing for ever.
+            self.inbox.put_nowait(TickIdleCheck())
             return
+        self._outbox.add_event(wire)
         if by_engine:
             if isinstance(event, WorkflowIdleEvent):
-                self._idle = True
-                self._changes.idle_since = timezone.now()
+                # A run that was loaded while it waited has waited since.
+                self._idle_since = self._idle_since or timezone.now()
+                self._idles = True
             elif isinstance(event, StopEvent):
-                self._end(_ending(event, data))
+                self._end(_ending(event, wire.data))
         else:
-            self._kick()
-            if self._recorded - self._committed > MAX_BEHIND:
-                await self.flush()
+            self._outbox.kick()
+            if self._outbox.behind > MAX_BEHIND:
+                await self._outbox.flush()
 
     async def record_state(self, record: str) -> None:
         """Write the state store's record and return when it is committed."""
         self._check_writable()
-        self._changes.state = record
-        self._note_change()
-        await self.flush()
+        self._outbox.set_state(record)
+        await self._outbox.flush()
 
-    async def barrier(self) -> None:
+    async def record_snapshot(self, snapshot: Snapshot) -> None:
+        """Write where the run stood, and return when it is committed; nothing when the run has ended meanwhile."""
+        if self._ending is None and self._poison is None and snapshot.sequence > self.snapshot:
+            self._outbox.check()
+            self._outbox.set_snapshot(snapshot)
+            await self._outbox.flush()
+
+    async def barrier(self, timeout: float | None) -> None:
         """Return when all that was decided so far is committed, so that its consequences may begin.
+
+        Args:
+            timeout: seconds until the engine's next timer is due, None without one.
 
         Raises:
             LeaseLost: another process owns the run by now.
@@ -372,89 +413,57 @@ class Run:
         """
         if self._poison is not None:
             raise self._poison[0]
-        self._kick()
+        self._deadlines.note_engine(timeout)
+        if self._idles:
+            self._idles = False
+            self._outbox.set_idle(Idle(self._idle_since, self._deadlines.next))
         if self._must_wait:
-            await self.flush()
-        self._must_wait = True
+            self._outbox.kick()
+            await self._outbox.flush()
+        else:
+            # Its first steps may be done before that, and then one write does for all.
+            self._outbox.kick_soon()
+            self._must_wait = True
 
-    # --- writing --------------------------------------------------------------------------------------
-
-    async def flush(self) -> None:
-        """Return when everything recorded so far is committed."""
-        goal = self._recorded
-        while self._committed < goal:
-            if self._refused is not None:
-                raise self._refused
-            self._kick()
-            if self._progress is None:
-                self._progress = asyncio.get_running_loop().create_future()
-            # Shielded, since several may wait for it and one of them may be cancelled.
-            await asyncio.shield(self._progress)
-
-    def _append_event(self, event: Event) -> str:
-        wire = serialization.envelope(event)
-        self._changes.events.append(
-            EventEntry(self._next_event, wire.internal, wire.data, wire.type, timezone.now())
-        )
-        self._next_event += 1
-        self._note_change()
-        return wire.data
-
-    def _end(self, ending: Ending) -> None:
-        self._ending = ending
-        self._changes.ending = ending
-
-    def _note_change(self) -> None:
-        self._empty = False
-        self._recorded += 1
+    # --- what became of it ----------------------------------------------------------------------------
 
     def _check_writable(self) -> None:
-        if self._refused is not None:
-            raise self._refused
+        self._outbox.check()
+        if self._poison is not None:
+            raise self._poison[0]
 
-    def _kick(self) -> None:
-        """Submit what has gathered, unless an earlier write is still under way."""
-        if self._writing is not None or self._empty or self._refused is not None:
-            return
-        changes, self._changes, self._empty = self._changes, Changes(self.lease), True
-        upto = self._recorded
-        self._writing = self._writer.submit(changes)
-        self._writing.add_done_callback(lambda future: self._written(future, changes, upto))
-
-    def _written(self, future: asyncio.Future[None], changes: Changes, upto: int) -> None:
-        self._writing = None
-        progress, self._progress = self._progress, None
-        error = None if future.cancelled() else future.exception()
-        if error is not None:
-            self._stop(error)
-        else:
-            self._committed = upto
-            if changes.consumed:
-                self.mail.difference_update(changes.consumed)
-                self._on_consumed()
-            if changes.ending is not None and not self.ended.done():
-                self.ended.set_result(changes.ending)
-            self._kick()
-        if progress is not None:
-            progress.set_result(None)
+    def _written(self, changes: Changes) -> None:
+        if changes.snapshot is not None:
+            self.snapshot = changes.snapshot.sequence
+        if changes.consumed:
+            self.mail.difference_update(changes.consumed)
+            self._on_consumed()
+        if changes.ending is not None and not self.ended.done():
+            self.ended.set_result(changes.ending)
+        if changes.ticks:
+            self._on_journaled(self)
 
     def _stop(self, error: BaseException) -> None:
-        """Stop acting as the run's owner: nothing more can be written."""
-        if isinstance(error, LeaseLost):
+        """Stop acting as the run's owner, or end the run, because something could not be written."""
+        if isinstance(error, CancelWaits):
+            self.log.info("the run was cancelled before its end was written; it ends as cancelled")
+        elif isinstance(error, LeaseLost):
             self.log.warning("another process has taken the run over; it is dropped here")
-            self._refused = error
-        elif isinstance(error, PersistenceFailed):
-            self._refused = error
-        else:
-            self.log.error("a write of the run failed", exc_info=error)
-            self._refused = PersistenceFailed()
-            self._refused.__cause__ = error
+        elif not isinstance(error, PersistenceFailed):
+            self.log.error("the database will not take what the run writes", exc_info=error)
+            if self._poison is None:
+                why = str(error) if isinstance(error, TooLarge) else type(error).__name__
+                what = f"The database cannot store what the run wrote ({why})"
+                self._poison, self._ending = (NotSerializable(what), ""), None
+            else:
+                # Not even that it has failed.
+                self._outbox.refuse(PersistenceFailed())
         if self.task is not None:
             self.task.cancel()
 
 
 def _ending(event: StopEvent, data: str) -> Ending:
-    now: datetime = timezone.now()
+    now = timezone.now()
     if isinstance(event, WorkflowFailedEvent):
         return Ending(Handler.Status.FAILED, None, _text(event.exception), now)
     if isinstance(event, WorkflowTimedOutEvent):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from workflows.context.state_store import StateRecord
 
+from django_workflows import limits
+
 if TYPE_CHECKING:
     from django_workflows.runtime.run import Run
 
@@ -30,6 +32,8 @@ class RunStateStorage:
 
     async def save(self, record: StateRecord) -> None:
         data = record.data if isinstance(record.data, str) else json.dumps(record.data)
+        # The step that saves it gets the error, and may do with less; otherwise the run fails.
+        limits.check_written_state(data)
         # Events that the step wrote to the stream before are still on their way, in tasks of the engine: let them
         # go first, so that a state which says "done" is never committed without them.
         await asyncio.sleep(0)

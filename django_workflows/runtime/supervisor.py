@@ -10,27 +10,30 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Coroutine
-from datetime import timedelta
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from django_workflows import conf, database, leases, mailbox, notify, registry
-from django_workflows.exceptions import Unavailable
+from django_workflows.exceptions import PersistenceFailed, Unavailable
 from django_workflows.handlers import Ending, Start
 from django_workflows.leases import Lease
 from django_workflows.models import Handler, Message
 from django_workflows.registry import Served
 from django_workflows.runtime import replay
-from django_workflows.runtime.liveness import Life, forget, is_dead
-from django_workflows.runtime.run import Beginning, Run
+from django_workflows.runtime.housekeeping import Housekeeping
+from django_workflows.runtime.membership import Membership
+from django_workflows.runtime.replay import Beginning
+from django_workflows.runtime.run import Run
 from django_workflows.runtime.runtime import DjangoRuntime
+from django_workflows.runtime.steps import StepExecutor
 from django_workflows.runtime.writer import Writer
 
 logger = logging.getLogger("django_workflows.runtime")
 
-# Runs claimed and messages fetched in one round; more follow in the next, at once.
-CLAIM_LIMIT = 100
+# Messages fetched in one round; more follow in the next, at once.
 MAIL_LIMIT = 500
+# Claimed runs whose journals are not read yet: what others left is spread over all who have room.
+MAX_LOADING = 32
 # The engine copies a run's queue at every tick: its mail is fed in portions.
 INBOX_LIMIT = 100
 # Journals read at the same time.
@@ -49,15 +52,14 @@ class Supervisor:
         self.executes = settings.EXECUTE
         # Set when the process shall end: streams end, and requests that wait are given GRACE seconds.
         self.draining = asyncio.Event()
-        # Set when that time is over.
-        self.closing = asyncio.Event()
+        # Resolved when that time is over.
+        self._closing: set[asyncio.Future[None]] = set()
+        self._is_closing = False
         self._loop = asyncio.get_running_loop()
-        self._lease_timeout = settings.LEASE_TIMEOUT
         self._poll_interval = settings.POLL_INTERVAL
-        self._writer = Writer(on_interval=self._heartbeat, interval=settings.LEASE_TIMEOUT / 3)
-        self._steps = database.ManagedExecutor(settings.STEP_THREADS, thread_name_prefix="django-workflows-step")
-        self._worker: int | None = None
-        self._life: Life | None = None
+        self._membership = Membership(settings.LEASE_TIMEOUT, self._hear_of_death)
+        self._writer = Writer(on_interval=self._membership.beat, interval=settings.LEASE_TIMEOUT / 3)
+        self._steps = StepExecutor(settings.STEP_THREADS)
         self._runs: dict[int, Run] = {}
         self._loading: set[int] = set()
         # Handlers of runs that had no room for all of their mail.
@@ -68,9 +70,14 @@ class Supervisor:
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._load_limit = asyncio.Semaphore(LOADING)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._beginnings: set[asyncio.Task[tuple[Handler, Run | None]]] = set()
+        # Run ids of starts that are under way -> resolved when the run has begun.
+        self._starting: dict[str, asyncio.Future[Handler]] = {}
+        # Up to which of the writer's failures it was made sure that no run is ours without our knowing.
+        self._sure_up_to = 0
         self._hint = asyncio.Event()
+        self._rejoining = False
         self._stopped = False
+        self._housekeeping = Housekeeping(self._runs, self._writer, self._spawn, self._let_go)
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -84,16 +91,48 @@ class Supervisor:
         for served in registry.all_served():
             _runtime.adopt(served)
         if self.executes:
-            await self._enlist()
+            await self._membership.join(self._writer)
             notify.on_mail(self.hint)
             self._spawn(self._look_after_runs(), "django-workflows supervisor")
             self._spawn(self._look_after_workers(), "django-workflows takeover")
+            for name, loop in self._housekeeping.loops():
+                self._spawn(loop, f"django-workflows {name}")
 
     def drain(self) -> None:
         """Begin to end: take up no more runs, and let requests that wait know that their time is limited."""
         if not self.draining.is_set():
             self.draining.set()
-            self._loop.call_later(GRACE, self.closing.set)
+            notify.nudge()
+            self._loop.call_later(GRACE, self._close)
+            if self._membership.worker is not None:
+                self._spawn(self._hand_over(), "django-workflows hand over")
+
+    @contextlib.contextmanager
+    def closing(self, future: asyncio.Future[None]) -> Iterator[None]:
+        """Resolve a future when the time of requests that wait is over, while the block goes on."""
+        if self._is_closing and not future.done():
+            future.set_result(None)
+        self._closing.add(future)
+        try:
+            yield
+        finally:
+            self._closing.discard(future)
+
+    def _close(self) -> None:
+        self._is_closing = True
+        for future in self._closing:
+            if not future.done():
+                future.set_result(None)
+
+    async def _hand_over(self) -> None:
+        """Let go of the runs at once: who waits for one here hears of its end elsewhere.
+
+        Where there is no other worker, those that somebody waits for get the time that the requests have.
+        """
+        alone = await self._writer.submit(self._membership.is_alone)
+        for run in list(self._runs.values()):
+            if not (alone and run.awaited):
+                run.interrupt()
 
     async def stop(self) -> None:
         """Let go of all runs, so that others can claim them at once, and write what is under way."""
@@ -101,9 +140,12 @@ class Supervisor:
             return
         self._stopped = True
         self.draining.set()
-        self.closing.set()
+        self._close()
+        notify.nudge()
         notify.off_mail(self.hint)
-        tasks = [*self._tasks, *self._beginnings]
+        for begun in self._starting.values():
+            _refuse(begun, Unavailable("The server is shutting down"))
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -112,50 +154,49 @@ class Supervisor:
             run.interrupt()
         if runs:
             await asyncio.wait([run.task for run in runs if run.task is not None], timeout=10)
-        if self._worker is not None:
-            worker, self._worker = self._worker, None
-            try:
-                count = await self._writer.submit(lambda: leases.retire(worker))
-                if count:
-                    logger.info("let go of %d runs, which go on elsewhere or at the next start", count)
-            except Exception:
-                logger.warning("could not let go of the runs; they are taken over when the lease ends")
+        try:
+            count = await self._membership.leave(self._writer)
+            if count:
+                notify.mail()
+                logger.info("let go of %d runs, which go on elsewhere or at the next start", count)
+        except Exception:
+            logger.warning("could not let go of the runs; they are taken over when the lease ends")
         await self._join_writer()
-        if self._life is not None:
-            self._life.end()
+        self._membership.end()
         # The step threads go on as the loop's default executor, which whatever else runs there may need.
 
     async def _join_writer(self) -> None:
         with database.ManagedExecutor(1) as joining:
             await self._loop.run_in_executor(joining, self._writer.stop)
 
-    async def _enlist(self) -> None:
-        worker = await self._writer.submit(leases.enlist)
-        with contextlib.suppress(OSError):
-            self._life = Life(worker.token)
-        self._worker = worker.pk
-
-    def _heartbeat(self) -> None:
-        """Called in the writer's thread, so that a step that blocks the event loop does not cost the lease."""
-        worker = self._worker
-        if worker is not None and not leases.heartbeat(worker):
+    def _hear_of_death(self) -> None:
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._declared_dead)
 
     def _declared_dead(self) -> None:
-        """Others took this process for dead: its runs are theirs. Begin anew as another worker."""
-        if self._stopped:
+        """Others took this process for dead, or may have: its runs are theirs. Begin anew as another worker."""
+        if self._stopped or self._rejoining:
             return
         logger.error(
-            "this worker sent no heartbeat for %.0f s and was declared dead; dropping its %d runs",
-            self._lease_timeout,
+            "this worker's heartbeat was not taken for %.0f s, so others may have its runs; dropping all %d",
+            self._membership.lease_timeout,
             len(self._runs),
         )
-        self._worker = None
+        self._rejoining = True
         for run in list(self._runs.values()):
             run.interrupt()
-        if self._life is not None:
-            self._life.end()
-        self._spawn(self._enlist(), "django-workflows enlist")
+        self._spawn(self._rejoin(), "django-workflows enlist")
+
+    async def _rejoin(self) -> None:
+        try:
+            while self._membership.worker is None or not self._membership.is_sure:
+                try:
+                    await self._membership.join(self._writer)
+                except PersistenceFailed:
+                    # Until the database is back.
+                    await asyncio.sleep(self._poll_interval)
+        finally:
+            self._rejoining = False
 
     # --- verbs of the service -------------------------------------------------------------------------
 
@@ -171,47 +212,59 @@ class Supervisor:
         except RuntimeError:
             return False
 
-    async def begin(self, request: Start) -> tuple[Handler, Run | None]:
+    async def begin(self, request: Start) -> Handler:
         """Store a start and, when this process executes, begin it; returns when it is committed.
 
         Raises:
             HandlerRunning: the handler has a run under way.
             PersistenceFailed: the database does not take it.
+            Unavailable: this process ends.
         """
-        # In a task of its own: when the caller goes away after the commit, the run must begin all the same.
-        beginning = self._loop.create_task(
-            self._begin(request), name=f"start {request.run_id}", context=contextvars.Context()
-        )
-        self._beginnings.add(beginning)
-        beginning.add_done_callback(self._begun)
+        begun: asyncio.Future[Handler] = self._loop.create_future()
+        self._starting[request.run_id] = begun
+        # Not awaited here: when the caller goes away before the commit, the run must begin all the same.
+        self._writer.submit(request).add_done_callback(lambda stored: self._stored(request, stored, begun))
+        return await begun
+
+    def _stored(self, request: Start, stored: asyncio.Future[Handler], begun: asyncio.Future[Handler]) -> None:
+        """Begin a run whose start is committed, and tell whoever waits for that."""
         try:
-            return await asyncio.shield(beginning)
-        except asyncio.CancelledError:
-            if beginning.cancelled():
-                raise Unavailable("The server is shutting down") from None
-            raise
+            handler = stored.result()
+            loading = self._set_off(request, handler)
+        except Exception as error:
+            del self._starting[request.run_id]
+            _refuse(begun, error)
+            return
 
-    async def _begin(self, request: Start) -> tuple[Handler, Run | None]:
-        handler: Handler = await self._writer.submit(request)
-        if handler.worker_id is None or handler.worker_id != self._worker:
+        def tell(*_: Any) -> None:
+            del self._starting[request.run_id]
+            if not begun.done():
+                begun.set_result(handler)
+
+        if loading is None:
+            tell()
+        else:
+            loading.add_done_callback(tell)
+
+    def _set_off(self, request: Start, handler: Handler) -> asyncio.Task[None] | None:
+        """Let a run begin here if it is ours; returns what it has to be waited for, None for nothing."""
+        if handler.run_id != request.run_id or self._stopped:
+            # An earlier start with the same key began it; or it is let go with all the others.
+            return None
+        if handler.worker_id is None or handler.worker_id != self._membership.worker:
             notify.mail()
-            return handler, None
+            return None
+        if handler.run > 1 or request.snapshot is not None or request.state is not None:
+            # There is more to begin with than the start event.
+            return self._take(handler)
         served = registry.get(handler.workflow_name)
-        if request.chosen or request.snapshot is not None or request.state is not None:
-            # There may be a state to begin with.
-            return handler, await self._load(served, handler)
-        return handler, self._launch(served, handler, replay.fresh(served, handler))
-
-    def _begun(self, beginning: asyncio.Task[tuple[Handler, Run | None]]) -> None:
-        self._beginnings.discard(beginning)
-        if not beginning.cancelled():
-            # Retrieved here for a caller that went away; one that is there raises it.
-            beginning.exception()
+        self._launch(served, handler, replay.fresh(served, handler, request.event))
+        return None
 
     @property
     def worker(self) -> int | None:
         """Primary key of this process's worker, None when it does not execute runs (now)."""
-        return None if self._stopped or self.draining.is_set() else self._worker
+        return None if self._stopped or self.draining.is_set() else self._membership.worker
 
     async def write(self, call: Any) -> Any:
         """Run a storage function in one of the writer's transactions; returns its result when committed."""
@@ -229,10 +282,16 @@ class Supervisor:
         if run is not None:
             run.interrupt()
 
-    def hint(self) -> None:
-        """Look for mail and claimable runs now; from any thread."""
+    def hint(self, worker: int | None = None) -> bool:
+        """Look for mail and claimable runs now, unless the hint is for another worker; from any thread.
+
+        Returns whether it is for this worker alone.
+        """
+        if worker not in (None, self._membership.worker):
+            return False
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._hint.set)
+        return worker is not None
 
     # --- runs -----------------------------------------------------------------------------------------
 
@@ -245,6 +304,7 @@ class Supervisor:
             writer=self._writer,
             slot=self._slot(served),
             on_consumed=lambda: self._consumed(handler.pk),
+            on_journaled=self._housekeeping.journaled,
         )
         self._runs[handler.pk] = run
         self._unreadable.discard(handler.pk)
@@ -266,8 +326,12 @@ class Supervisor:
             notify.committed(run.lease.handler, run.lease.run)
         if run.was_refused and not self._stopped:
             # It may still be ours: after a commit whose answer was lost, or an outage of the database.
-            self._to_let_go.add(run.lease)
-            self._hint.set()
+            self._let_go(run.lease)
+
+    def _let_go(self, lease: Lease) -> None:
+        """Give up a run that may still be ours, in the next round."""
+        self._to_let_go.add(lease)
+        self._hint.set()
 
     async def _load(self, served: Served, handler: Handler) -> Run | None:
         """Read where a claimed run stands and let it go on."""
@@ -304,10 +368,11 @@ class Supervisor:
 
     # --- loops ----------------------------------------------------------------------------------------
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._loop.create_task(coroutine, name=name, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -329,7 +394,7 @@ class Supervisor:
 
     async def _round(self) -> bool:
         """Claim runs and deliver mail once; True when there was more than fits."""
-        worker = self._worker
+        worker = self._membership.worker
         if worker is None:
             return False
         known = [message for run in self._runs.values() for message in run.mail]
@@ -338,12 +403,12 @@ class Supervisor:
         full |= self._unreadable
         releases, self._to_let_go = self._to_let_go, set()
         names = registry.names()
-        claims = not self.draining.is_set()
+        room = 0 if self.draining.is_set() else max(0, MAX_LOADING - len(self._loading))
 
         def look() -> tuple[list[Handler], list[Message]]:
             for lease in releases:
                 leases.let_go(lease)
-            claimed = leases.claim(worker, CLAIM_LIMIT, names) if claims else []
+            claimed = leases.claim(worker, room, names) if room else []
             return claimed, mailbox.fetch(worker, MAIL_LIMIT, known, full)
 
         try:
@@ -351,14 +416,46 @@ class Supervisor:
         except BaseException:
             self._to_let_go |= releases
             raise
+        if releases and not room:
+            # They are for others.
+            notify.mail()
         for handler in claimed:
             self._take(handler)
+        if self._writer.failures != self._sure_up_to and not self.draining.is_set():
+            await self._take_unheard(worker)
         delivered = [self._deliver(message) for message in messages]
-        return len(claimed) == CLAIM_LIMIT or (len(messages) == MAIL_LIMIT and any(delivered))
+        return len(messages) == MAIL_LIMIT and any(delivered)
 
-    def _take(self, handler: Handler) -> None:
+    async def _take_unheard(self, worker: int) -> None:
+        """Take up runs that are ours without our knowing: the connection was lost while that was committed."""
+        failures = self._writer.failures
+        held = await self._writer.submit(lambda: leases.held(worker))
+        # Of a start that is under way, or a run that is about to leave, the next round can tell.
+        leaving = {key for key, run in self._runs.items() if run.was_refused}
+        is_settled = self._starting.keys().isdisjoint(held.values()) and leaving.isdisjoint(held)
+        letting_go = {lease.handler for lease in self._to_let_go}
+        keys = [key for key, run_id in held.items() if key not in letting_go and not self._is_known(key, run_id)]
+        if keys:
+            for handler in await database.read(leases.look_up, keys, worker):
+                # Somebody may have continued it here meanwhile.
+                if not self._is_known(handler.pk, handler.run_id):
+                    self._take(handler)
+        if is_settled:
+            self._sure_up_to = failures
+
+    def _is_known(self, handler: int, run_id: str) -> bool:
+        """Whether a run of ours is in memory, or on its way there."""
+        return (
+            handler in self._runs
+            or handler in self._loading
+            or handler in self._unreadable
+            or run_id in self._starting
+        )
+
+    def _take(self, handler: Handler) -> asyncio.Task[None]:
         served = registry.get(handler.workflow_name)
-        self._spawn(self._resume(served, handler), f"resume {handler.run_id}")
+        self._loading.add(handler.pk)
+        return self._spawn(self._resume(served, handler), f"resume {handler.run_id}")
 
     async def _resume(self, served: Served, handler: Handler) -> None:
         previous = self._runs.get(handler.pk)
@@ -392,31 +489,25 @@ class Supervisor:
             self._hint.set()
 
     async def _look_after_workers(self) -> None:
-        """Retire workers that are dead, so that their runs can be claimed."""
+        """Retire workers that are dead, so that their runs can be claimed, and be none oneself."""
         while True:
+            if not self._membership.is_sure:
+                self._declared_dead()
             try:
-                for token in await self._writer.submit(self._bury):
-                    forget(token)
+                if await self._writer.submit(self._membership.bury):
+                    notify.mail()
+                await self._writer.submit(mailbox.sweep)
             except Exception as error:
                 logger.warning("looking for dead workers failed: %s", error)
-            await asyncio.sleep(self._lease_timeout / 3)
+            await asyncio.sleep(self._membership.lease_timeout / 3)
 
-    def _bury(self) -> list[str]:
-        """Retire dead workers and return their tokens; in the writer's transaction."""
-        me = self._worker
-        if me is None:
-            return []
-        buried = []
-        silent = {worker.pk: worker for worker in leases.silent(timedelta(seconds=self._lease_timeout))}
-        for worker in leases.colleagues(me):
-            if worker.pk in silent or is_dead(worker.token):
-                runs = leases.retire(worker.pk)
-                buried.append(worker.token)
-                logger.warning("worker %s is dead; %d runs of it can be claimed", worker, runs)
-                if runs:
-                    self.hint()
-        mailbox.sweep()
-        return buried
+
+def _refuse(future: asyncio.Future[Any], error: Exception) -> None:
+    """Answer with an error, unless there is an answer or nobody waits for one."""
+    if not future.done():
+        future.set_exception(error)
+        # Whoever waits may go away before it looks.
+        future.exception()
 
 
 _current: Supervisor | None = None

@@ -6,7 +6,8 @@ the event loop is never blocked, and nobody hears of a success that is not on di
 
 A request that cannot be written must not hurt the others. When a transaction fails and the database is there,
 its requests are repeated one by one; when the database is not there (or says that another try may help), each
-is put off by PERSISTENCE_BACKOFF and, after the last try, refused with PersistenceFailed.
+is put off by PERSISTENCE_BACKOFF and, after the last try, refused with PersistenceFailed. What the database closes
+the connection on again and again, while it answers everything else, is too large for it.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from typing import Any
 from django.db import IntegrityError, connections
 
 from django_workflows import conf, contexts, database, eventlog, handlers, journal, leases, mailbox, notify
+from django_workflows.contexts import Snapshot
 from django_workflows.eventlog import EventEntry
-from django_workflows.exceptions import LeaseLost, PersistenceFailed, WorkflowsError
-from django_workflows.handlers import Ending, Start
+from django_workflows.exceptions import CancelWaits, LeaseLost, PersistenceFailed, TooLarge, WorkflowsError
+from django_workflows.handlers import Ending, Idle, Start
 from django_workflows.journal import TickEntry
 from django_workflows.leases import Lease
 from django_workflows.models import Handler
@@ -38,8 +40,12 @@ logger = logging.getLogger("django_workflows.writer")
 
 # A transaction takes at most this many requests, so that the first of them does not wait for long.
 MAX_BATCH = 256
-
-_UNCHANGED: Any = object()
+# After a transaction with so many requests, those whom it has woken are about to send their next ones. So many
+# seconds are given to them to share a transaction again (PostgreSQL's commit_siblings and commit_delay).
+CROWD = 5
+GATHERING = 0.0005
+# Connections that the database has answered on, and then closes on one write, until that is the write's own fault.
+MAX_CLOSED = 3
 
 
 @dataclass(slots=True)
@@ -52,7 +58,12 @@ class Changes:
         events: entries for its event log.
         state: the state store's record, None when unchanged.
         consumed: primary keys of the messages that the ticks consume.
-        idle_since: since when it waits for an event from outside, None when it does not, or unchanged.
+        idle: that it waits for an event from outside, or does so no longer; None when unchanged.
+        snapshot: where it stands, None when none was taken.
+        prunes: whether ticks that no replay needs any more are deleted.
+        progressed: whether it has gone on after processes had died with it.
+        released: whether it is given up until ``wake_at`` or mail.
+        wake_at: when a released run goes on by itself, on the database's clock.
         ending: how it ended, None while it goes on.
     """
 
@@ -61,8 +72,17 @@ class Changes:
     events: list[EventEntry] = field(default_factory=list)
     state: str | None = None
     consumed: list[int] = field(default_factory=list)
-    idle_since: datetime | None = _UNCHANGED
+    idle: Idle | None = None
+    snapshot: Snapshot | None = None
+    prunes: bool = False
+    progressed: bool = False
+    released: bool = False
+    wake_at: datetime | None = None
     ending: Ending | None = None
+
+    @property
+    def ends_by_itself(self) -> bool:
+        return self.ending is not None and self.ending.status != Handler.Status.CANCELLED
 
 
 Call = Callable[[], Any]
@@ -75,6 +95,8 @@ class _Submitted:
     # Called in the writer's thread with (result, error); exactly once.
     reply: Callable[[Any, BaseException | None], None]
     attempts: int = 0
+    # Connections that were lost on it alone while the database was there.
+    closed: int = 0
 
 
 class Writer:
@@ -94,6 +116,10 @@ class Writer:
         self._interval = interval
         self._next_interval = time.monotonic() + interval
         self._stopping = False
+        self._last_batch = 0
+        # How many transactions the database has failed. Of one that failed in its commit nobody knows whether it
+        # took place.
+        self.failures = 0
         self._replies: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, Any]]] = {}
         self._thread = threading.Thread(target=self._run, name="django-workflows-writer", daemon=True)
 
@@ -149,8 +175,11 @@ class Writer:
         batch: list[_Submitted] = []
         with contextlib.suppress(queue.Empty):
             self._take(self._queue.get(timeout=max(0.0, until - now)), batch)
+            if self._last_batch >= CROWD:
+                time.sleep(GATHERING)
             while len(batch) < MAX_BATCH:
                 self._take(self._queue.get_nowait(), batch)
+        self._last_batch = len(batch)
         now = time.monotonic()
         while self._postponed and self._postponed[0][0] <= now:
             batch.append(heapq.heappop(self._postponed)[2])
@@ -183,16 +212,25 @@ class Writer:
         with database.atomic():
             results: dict[int, Any] = {}
             changes = [request for request in requests if isinstance(request, Changes)]
-            held = leases.hold([change.lease for change in changes]) if changes else set()
-            write_changes([change for change in changes if change.lease in held])
-            fresh = [request for request in requests if isinstance(request, Start) and not request.chosen]
-            if fresh:
-                simple = [r for r in fresh if r.state is None and r.snapshot is None]
-                started = handlers.start_many(simple) if simple else []
-                results.update(zip(map(id, simple), started, strict=True))
+            held = leases.hold([change.lease for change in changes]) if changes else {}
+            # A cancellation that was answered holds: such a run is dropped, and ends as cancelled once loaded.
+            cancelled = mailbox.cancelled(
+                [change.lease for change in changes if change.ends_by_itself and held.get(change.lease)]
+            )
+            for lease in cancelled:
+                del held[lease]
+            with database.pipelined():
+                write_changes([change for change in changes if change.lease in held])
+            mailbox.empty(
+                change.lease.handler for change in changes if change.ending is not None and held.get(change.lease)
+            )
+            plain = [request for request in requests if isinstance(request, Start) and request.is_plain]
+            if plain:
+                results.update(zip(map(id, plain), handlers.start_many(plain), strict=True))
             for request in requests:
                 if isinstance(request, Changes):
-                    results[id(request)] = None if request.lease in held else LeaseLost()
+                    refused = CancelWaits() if request.lease in cancelled else LeaseLost()
+                    results[id(request)] = None if request.lease in held else refused
                 elif isinstance(request, Start):
                     if id(request) not in results:
                         results[id(request)] = handlers.start(request)
@@ -201,10 +239,15 @@ class Writer:
             return [results[id(request)] for request in requests]
 
     def _failed(self, batch: Sequence[_Submitted], error: Exception) -> None:
+        if not isinstance(error, WorkflowsError):
+            self.failures += 1
+        is_lost = database.is_connection_lost(error)
         available = _database_answers()
         if len(batch) > 1 and available:
             for submitted in batch:
                 self._write([submitted])
+                # Each may have to wait for somebody's lock.
+                self._interval_passed()
             return
         for submitted in batch:
             request = submitted.request
@@ -215,6 +258,8 @@ class Writer:
                 submitted.reply(None, LeaseLost())
             elif isinstance(error, IntegrityError) and isinstance(request, Start):
                 self._settle_start(submitted, request)
+            elif is_lost and available:
+                self._closed_on(submitted, error)
             elif database.is_transient(error):
                 self._postpone(submitted, error)
             else:
@@ -223,11 +268,28 @@ class Writer:
 
     def _settle_start(self, submitted: _Submitted, request: Start) -> None:
         """Answer a start whose row is there already: it is ours when an earlier try was committed unheard."""
-        found = Handler.objects.using(database.alias()).filter(run_id=request.run_id).first()
-        if found is not None:
-            submitted.reply(found, None)
-        else:
-            submitted.reply(None, PersistenceFailed())
+        try:
+            found = handlers.of_run(request.run_id)
+        except Exception as error:
+            self._postpone(submitted, error)
+            return
+        submitted.reply(found, None if found is not None else PersistenceFailed())
+
+    def _closed_on(self, submitted: _Submitted, error: Exception) -> None:
+        """Try again at once what a connection was lost on, on the one that has just answered.
+
+        MySQL and MariaDB say in no other way that a statement is longer than max_allowed_packet.
+        """
+        submitted.closed += 1
+        if submitted.closed <= MAX_CLOSED:
+            self._write([submitted])
+            return
+        logger.error("the database closes every connection on a write: %s", error, exc_info=error)
+        refused = TooLarge(
+            "The database closes the connection on it: it is probably larger than it takes (max_allowed_packet)"
+        )
+        refused.__cause__ = error
+        submitted.reply(None, refused)
 
     def _postpone(self, submitted: _Submitted, error: Exception) -> None:
         backoff = conf.get().PERSISTENCE_BACKOFF
@@ -269,7 +331,10 @@ def write_changes(changes: Iterable[Changes]) -> None:
     events = [(change.lease, event) for change in changes for event in change.events]
     states = [(change.lease, change.state) for change in changes if change.state is not None]
     consumed = [message for change in changes for message in change.consumed]
-    idle = [(change.lease, change.idle_since) for change in changes if change.idle_since is not _UNCHANGED]
+    idle = [(change.lease, change.idle) for change in changes if change.idle is not None]
+    snapshots = [(change.lease, change.snapshot) for change in changes if change.snapshot is not None]
+    progressed = [change.lease for change in changes if change.progressed]
+    released = [(change.lease, change.wake_at) for change in changes if change.released]
     endings = [(change.lease, change.ending) for change in changes if change.ending is not None]
     if ticks:
         journal.append(ticks)
@@ -279,10 +344,21 @@ def write_changes(changes: Iterable[Changes]) -> None:
         contexts.save(states)
     if consumed:
         mailbox.consume(consumed)
+    if snapshots:
+        contexts.snapshot(snapshots)
+    if progressed:
+        handlers.progressed(progressed)
     if idle:
         handlers.idle(idle)
+    if released:
+        leases.release(released)
     if endings:
         handlers.end(endings)
+    for change in changes:
+        if change.prunes and change.ending is not None:
+            journal.prune(change.lease)
+        elif change.prunes and change.snapshot is not None:
+            journal.prune(change.lease, change.snapshot.sequence)
 
 
 def _resolve(results: Iterable[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
