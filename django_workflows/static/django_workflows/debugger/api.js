@@ -1,0 +1,146 @@
+// The HTTP interface, as far as the page uses it; what goes wrong is an ApiError whose message says what to do.
+
+export class ApiError extends Error {
+  /**
+   * @param {string} message for people
+   * @param {number} status of the answer, 0 when there was none
+   */
+  constructor(message, status) {
+    super(message);
+    this.name = "ApiError";
+    this.status = status;
+  }
+}
+
+const path = (...parts) => parts.map(encodeURIComponent).join("/");
+
+export class Api {
+  #base;
+  #csrf;
+  #cache = new Map();
+
+  /**
+   * @param {string} base the include prefix, with a slash at its end
+   * @param {{header: string, token: string}} csrf what a request that changes something carries
+   */
+  constructor(base, csrf) {
+    this.#base = base;
+    this.#csrf = csrf;
+  }
+
+  get base() {
+    return this.#base;
+  }
+
+  get token() {
+    return this.#csrf.token;
+  }
+
+  async workflows() {
+    return (await this.#get("workflows")).workflows;
+  }
+
+  // What is served does not change while the page is open.
+  schema(name) {
+    return this.#once(path("workflows", name, "schema"));
+  }
+
+  /** A workflow's graph, and its layout: `{graph, layout}`. */
+  async representation(name) {
+    const [{ graph }, layout] = await Promise.all(["representation", "layout"].map((one) => this.#once(path("workflows", name, one))));
+    return { graph, layout };
+  }
+
+  async acceptedEvents(name) {
+    return (await this.#once(path("workflows", name, "accepted-events"))).events;
+  }
+
+  /**
+   * A page of runs, newest first: `{handlers, next_cursor}`. One that waits for an answer has the status "waiting" here,
+   * by which they can be asked for as well, alone.
+   */
+  async runs({ status = [], workflow, since, q, cursor, limit = 50 } = {}, signal) {
+    const list = (idle, statuses) => {
+      const query = new URLSearchParams(statuses.map((one) => ["status", one]));
+      for (const [name, value] of Object.entries({ limit, workflow_name: workflow, started_since: since, handler_id: q, cursor, idle }))
+        if (value) query.append(name, value);
+      return this.#get(`handlers?${query}`, signal);
+    };
+    const onlyWaiting = status.includes("waiting");
+    const page = await list(onlyWaiting, onlyWaiting ? [] : status);
+    if (!page.handlers.some((one) => one.status === "running")) return page;
+    // The record of a run does not say it. A cursor is a place in the same order, whatever the filter.
+    const waiting = new Set((onlyWaiting ? page : await list(true, [])).handlers.map((one) => one.handler_id));
+    const handlers = page.handlers.map((one) => (one.status === "running" && waiting.has(one.handler_id) ? { ...one, status: "waiting" } : one));
+    return { ...page, handlers };
+  }
+
+  /** A run from inside: `{handler, start_event, state, state_type, …}`. */
+  context(id) {
+    return this.#get(path("handlers", id, "context"));
+  }
+
+  events(id, after) {
+    return this.#get(`${path("handlers", id, "events")}?after=${after}`);
+  }
+
+  start(workflow, startEvent) {
+    return this.#request("POST", path("workflows", workflow, "run-nowait"), { body: { start_event: startEvent } });
+  }
+
+  answer(id, event, step = null) {
+    return this.#request("POST", path("events", id), { body: { event, step } });
+  }
+
+  cancel(id) {
+    return this.#request("POST", path("handlers", id, "cancel"));
+  }
+
+  delete(id) {
+    return this.#request("POST", `${path("handlers", id, "cancel")}?purge=true`);
+  }
+
+  #get(url, signal) {
+    return this.#request("GET", url, { signal });
+  }
+
+  #once(url) {
+    if (!this.#cache.has(url)) {
+      const asked = this.#get(url);
+      asked.catch(() => this.#cache.delete(url));
+      this.#cache.set(url, asked);
+    }
+    return this.#cache.get(url);
+  }
+
+  async #request(method, url, { body, signal } = {}) {
+    let response;
+    try {
+      response = await fetch(this.#base + url, {
+        method,
+        signal,
+        credentials: "same-origin",
+        headers: method === "GET" ? {} : { "Content-Type": "application/json", [this.#csrf.header]: this.#csrf.token },
+        body: body === undefined ? undefined : JSON.stringify(body),
+      });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new ApiError("The server does not answer. Check your connection and that it runs, then try again.", 0);
+    }
+    const found = await response.json().catch(() => null);
+    if (response.ok) return found;
+    throw new ApiError(explain(response.status, found?.detail), response.status);
+  }
+}
+
+/** Say what an answer means for whoever looks at the page. */
+export function explain(status, detail) {
+  const said = typeof detail === "string" ? detail : detail ? JSON.stringify(detail) : "";
+  if (status === 401 || (status === 403 && said.includes("credentials were not provided"))) return "You are logged out. Reload the page to log in again.";
+  if (status === 403 && said.includes("CSRF")) return "Your login has changed in the meantime. Reload the page, then try again.";
+  if (status === 403) return said || "You may not do this with your account.";
+  if (status === 429) return `Too many requests. Wait a moment, then try again. ${said}`;
+  if (status === 503) return `The server cannot do it now. Try again in a moment. ${said}`;
+  if (status >= 500) return `The server failed (${status}). Its log says why. ${said}`;
+  return said || `The server refused this (${status}).`;
+}

@@ -1,0 +1,155 @@
+// A form for a value of a JSON schema, with its raw JSON as another way to write it.
+
+import { h, set, uid } from "./dom.js";
+import { builders, createField } from "./fields.js";
+import { initialValue, shapeOf } from "./schema.js";
+
+/**
+ * Load the builders of lists, choices and free values, which few forms have, where a schema has one; or for a given
+ * value, which may have names that the schema does not know.
+ */
+async function prepare(schema, isGiven) {
+  const seen = new Set();
+  const isPlain = (part) => {
+    const { kind, extra, properties = {} } = shapeOf(part, schema);
+    if (seen.has(properties)) return true;
+    seen.add(properties);
+    return kind in builders && !extra && Object.values(properties).every(isPlain);
+  };
+  if (!("entries" in builders) && (isGiven || !isPlain(schema))) await import("./compound.js");
+}
+
+/**
+ * Make a form.
+ *
+ * @param {HTMLElement} element
+ * @param {object} schema of the value, normally of an object
+ * @param {{initial?: any, onSubmit?: (value) => void, submitLabel?: string, raw?: boolean}} options
+ * @returns {{value, setErrors, setBusy, focus, destroy}}
+ */
+export function createForm(element, schema, { initial, onSubmit = () => {}, submitLabel = "Send", raw = true } = {}) {
+  const rawId = uid("raw");
+  const summary = h("div", { class: "wf-form-errors", role: "alert", hidden: true });
+  const place = h("div", { class: "wf-form-fields" });
+  const text = h("textarea", { class: "wf-code", id: rawId, rows: 14, spellcheck: "false", autocapitalize: "off", oninput: () => setErrors([]) });
+  const rawPlace = h("div", { class: "wf-field", hidden: true }, h("label", { for: rawId, text: "JSON" }), text);
+  const modes = ["Form", "JSON"].map((name, index) => h("button", { type: "button", class: "wf-mode", "aria-pressed": String(index === 0),
+    text: name, onclick: () => setMode(index === 1) }));
+  const submit = h("button", { type: "submit", class: "button primary", text: submitLabel });
+  const controls = h("fieldset", { class: "wf-form-controls" }, place, rawPlace);
+  const form = h("form", { class: "wf-form", novalidate: true, onsubmit: send },
+    raw ? h("div", { class: "wf-modes", role: "group", "aria-label": "Way of writing" }, ...modes) : null, summary, controls,
+    h("div", { class: "wf-form-actions" }, submit));
+  element.append(form);
+
+  let isRaw = false;
+  // Whoever writes no JSON needs no parser of it.
+  let parse = null;
+  let field = null;
+  const ready = build(initial);
+
+  async function build(given) {
+    await prepare(schema, given !== undefined);
+    const value = given === undefined ? initialValue(schema) : given;
+    field = createField(schema, { ...schema, title: "" }, { label: "", value });
+    place.replaceChildren(field.element);
+  }
+
+  async function setMode(toRaw) {
+    if (toRaw === isRaw) return;
+    await ready;
+    ({ parse } = await import("./json.js"));
+    setErrors([]);
+    if (toRaw) text.value = JSON.stringify(field.get() ?? null, null, 2);
+    else {
+      const parsed = parse(text.value);
+      if (parsed.error) return failAt(parsed.error);
+      await build(parsed.value);
+    }
+    isRaw = toRaw;
+    modes.forEach((mode, index) => set(mode, { "aria-pressed": String((index === 1) === isRaw) }));
+    place.hidden = isRaw;
+    rawPlace.hidden = !isRaw;
+  }
+
+  function failAt(error) {
+    setErrors([{ path: "", message: error.message }]);
+    text.focus();
+    text.setSelectionRange(error.position, error.position + 1);
+  }
+
+  /** The value as it is written now; undefined while the JSON text is none. */
+  function value() {
+    return isRaw ? parse(text.value).value : field.get();
+  }
+
+  async function send(event) {
+    event.preventDefault();
+    await ready;
+    if (isRaw) {
+      const parsed = parse(text.value);
+      // What a person writes as JSON is theirs: the server is the judge of it.
+      if (parsed.error) failAt(parsed.error);
+      else onSubmit(parsed.value);
+      return;
+    }
+    const problems = field.problems();
+    const errors = problems.length ? problems : (await import("./validation.js")).validate(schema, field.get());
+    setErrors(errors);
+    if (!errors.length) onSubmit(field.get());
+  }
+
+  // --- errors ---
+
+  /**
+   * Show what is wrong: by the field that a path names ("documents.0.title"), and on top otherwise.
+   *
+   * @param {{path: string, message: string}[] | Object<string, string>} errors
+   */
+  function setErrors(errors) {
+    const given = Array.isArray(errors) ? errors : Object.entries(errors).map(([path, message]) => ({ path, message }));
+    clear(field);
+    const places = given.map(({ path, message }) => ({ path, message, found: isRaw ? null : find(field, String(path ?? "").split(".")) }));
+    for (const { message, found } of places.toReversed()) found?.showError(message);
+    const rest = places.filter(({ found }) => !found);
+    const others = places.length - rest.length;
+    const note = others && (rest.length || others > 1) ? [`${others} ${others === 1 ? "field needs" : "fields need"} another look.`] : [];
+    const lines = [...rest.map(({ path, message }) => (path ? `${path}: ${message}` : message)), ...note];
+    summary.replaceChildren(...lines.map((line) => h("p", { text: line })));
+    summary.hidden = !lines.length;
+    places.find(({ found }) => found)?.found.control.focus();
+  }
+
+  function clear(part) {
+    part.showError(null);
+    for (const [, inner] of part.parts()) clear(inner);
+  }
+
+  /** The innermost field on a path. Names that no field has are passed over: pydantic puts types into its paths. */
+  function find(start, names) {
+    let found = null;
+    let at = start;
+    for (let i = 0; i < names.length; i += 1) {
+      const parts = new Map(at.parts());
+      // A name may have dots in it.
+      const end = names.findIndex((_, j) => j >= i && parts.has(names.slice(i, j + 1).join(".")));
+      if (end === -1) continue;
+      at = parts.get(names.slice(i, end + 1).join("."));
+      found = at;
+      i = end;
+    }
+    return found;
+  }
+
+  // --- the rest ---
+
+  function setBusy(busy) {
+    controls.disabled = busy;
+    submit.disabled = busy;
+    set(form, { "aria-busy": String(busy) });
+  }
+
+  const focus = () => ready.then(() => (isRaw ? text : field.control).focus());
+
+  return { value, setErrors, setBusy, focus, destroy: () => form.remove() };
+}
