@@ -12,11 +12,12 @@ E008    an app is missing from INSTALLED_APPS
 E009    Daphne is too old
 E010    ASGI_APPLICATION is missing
 E011    ASGI_APPLICATION is Django's own, without ours around it
-E012    an authentication or permission class cannot be imported, or is none
+E012    an authentication, permission or throttling class cannot be imported, or is none
 E013    the API is open to everybody, and DEBUG is off
 W001    SQLite begins transactions in a way that fails when several processes write
 W002    a workflow stores pickles
 W003    two events of a workflow have the same name
+W004    the channel layer for hints reaches no other process
 ======  ===========================================================================
 
 No check queries the database, and none raises: what one of them reports may be why another cannot look.
@@ -112,6 +113,24 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
             'writes fails with "database is locked" when another process has written meanwhile.',
             f'Set DATABASES[{alias!r}]["OPTIONS"] = {{"transaction_mode": "IMMEDIATE", "timeout": 20}}. '
             "(The process that executes runs does so by itself; this is about the site's other connections.)",
+        )
+    ]
+
+
+@register(TAG, deploy=True)
+def check_channel_layer(**kwargs: Any) -> list[CheckMessage]:
+    if conf.problems():
+        return []
+    alias = conf.channel_layer()
+    if alias is None or not conf.is_in_memory(alias):
+        return []
+    return [
+        _warning(
+            "W004",
+            f"The channel layer {alias!r} is in this process's memory, so it carries no hints to others: several "
+            "processes see each other's work only every POLL_INTERVAL.",
+            f'Configure CHANNEL_LAYERS[{alias!r}] with "channels_redis.pubsub.RedisPubSubChannelLayer"; or, for '
+            'one process alone, set DJANGO_WORKFLOWS["CHANNEL_LAYER"] = None.',
         )
     ]
 
@@ -218,8 +237,15 @@ def check_api_classes(**kwargs: Any) -> list[CheckMessage]:
     if conf.problems():
         return []
     messages: list[CheckMessage] = []
-    for setting, method in (("AUTHENTICATION_CLASSES", "authenticate"), ("PERMISSION_CLASSES", "has_permission")):
-        where, found = _api_classes(setting)
+    asked = [
+        (*_api_classes("AUTHENTICATION_CLASSES"), "authenticate"),
+        (*_api_classes("PERMISSION_CLASSES"), "has_permission"),
+        (*_api_classes("THROTTLE_CLASSES"), "allow_request"),
+    ]
+    for name, entry in conf.get().WORKFLOWS.items():
+        classes = [(path, _attempt(import_string, path)) for path in entry.permission_classes]
+        asked.append((f"DJANGO_WORKFLOWS['WORKFLOWS'][{name!r}]['permission_classes']", classes, "has_permission"))
+    for where, found, method in asked:
         for path, cls in found:
             if isinstance(cls, Exception):
                 problem = f"{path!r} cannot be imported ({type(cls).__name__}: {cls})"
@@ -227,7 +253,7 @@ def check_api_classes(**kwargs: Any) -> list[CheckMessage]:
                 problem = f"{path!r} is not a class with {method}()"
             else:
                 continue
-            hint = "Name subclasses of BaseAuthentication and BasePermission of the REST framework."
+            hint = "Name subclasses of the REST framework's BaseAuthentication, BasePermission and BaseThrottle."
             messages.append(_error("E012", f"{where}: {problem}.", hint))
     return messages
 
@@ -300,7 +326,8 @@ def _lets_anybody(permissions: Sequence[Any], method: str) -> bool:
         nobody: Any = api_settings.UNAUTHENTICATED_USER
         user: Any = nobody() if nobody else None
         request.user = user
-        view = APIView(queryset=Handler.objects.none(), request=request, args=(), kwargs={})
+        view: Any = APIView(queryset=Handler.objects.none(), request=request, args=(), kwargs={})
+        view.action, view.workflow_name = ("read" if method == "GET" else "start"), None
         return all(permission().has_permission(request, view) for permission in permissions)
     except Exception:
         return False

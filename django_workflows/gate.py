@@ -13,19 +13,22 @@ import asyncio
 import contextvars
 import io
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from typing import Any
 
+from django.conf import settings
 from django.core import signals
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
 from django.http import HttpResponse, HttpResponseBase
-from django.urls import Resolver404, resolve, set_script_prefix
+from django.urls import Resolver404, get_urlconf, resolve, set_script_prefix
 
 from django_workflows import conf
-from django_workflows.api import errors
-from django_workflows.api.backpressure import patient
-from django_workflows.api.handoff import Application, Handoff, Receive, Scope, Send
-from django_workflows.api.views import GATE, WorkflowsView
+from django_workflows.api import errors, handshake, sockets
+from django_workflows.api.backpressure import patient, patient_socket
+from django_workflows.api.handoff import Answer, Application, Handoff, Receive, Scope, Send, Waiting
+from django_workflows.api.views import GATE, SOCKET, SocketView, WorkflowsView
+from django_workflows.exceptions import InvalidRequest
 
 _REPLACED = (b"content-length", b"content-type")
 
@@ -39,7 +42,7 @@ class _BodyTooLarge(Exception):
 
 
 class Gate(BaseHandler):
-    """An ASGI application for HTTP in front of Django's.
+    """An ASGI application in front of Django's.
 
     Args:
         django: Django's ASGI application; gets every request that is not for one of our views.
@@ -52,7 +55,7 @@ class Gate(BaseHandler):
         self._pool = ThreadPoolExecutor(conf.get().THREADS, thread_name_prefix="django-workflows-http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._is_ours(scope):
+        if self._view(scope) is None:
             await self._django(scope, receive, send)
             return
         try:
@@ -64,33 +67,68 @@ class Gate(BaseHandler):
             await _send(send, 413, [(b"content-type", b"application/json")], errors.body(detail))
             return
         scope = {**scope, GATE: True}
-        context = contextvars.copy_context()
-        response = await asyncio.get_running_loop().run_in_executor(
-            self._pool, context.run, self._respond, scope, body
-        )
+        response = await self._through_django(scope, body)
         headers = _headers(response)
         if isinstance(response, Handoff):
             await response.application(scope, receive, _with_headers(patient(send), headers))
         else:
             await _send(send, response.status_code, headers, _content(response))
 
-    def _is_ours(self, scope: Scope) -> bool:
+    def has_socket(self, scope: Scope) -> bool:
+        """Tell whether a WebSocket is ours."""
+        view = self._view(scope)
+        return view is not None and issubclass(view, SocketView)
+
+    async def socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket of ours."""
+        await receive()
+        receive, send = patient_socket(receive, send)
+        if not handshake.comes_from_here(scope):
+            await sockets.deny(send)
+            return
+        try:
+            request = {**handshake.as_get(scope), GATE: True, SOCKET: True}
+        except InvalidRequest as error:
+            await sockets.refuse(scope, send, error.status, str(error))
+            return
+        response = await self._through_django(request, b"")
+        if isinstance(response, Handoff):
+            scope = {**scope, sockets.ASK: partial(self._ask, request)}
+            await response.application(scope, receive, send)
+        else:
+            await sockets.refuse(scope, send, *sockets.reason(response.status_code, _content(response)))
+
+    async def _ask(self, request: Scope, command: sockets.Command) -> Answer:
+        """Carry out a command over a WebSocket whose handshake was ``request``."""
+        path, body, headers = command
+        response = await self._through_django(handshake.as_post(request, path, body, headers), body)
+        if isinstance(response, Handoff):
+            assert isinstance(response.application, Waiting)
+            return await response.application.answer()
+        return response.status_code, _content(response)
+
+    async def _through_django(self, scope: Scope, body: bytes) -> HttpResponseBase:
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, context.run, self._respond, scope, body
+        )
+
+    def _view(self, scope: Scope) -> type[WorkflowsView] | None:
+        """Return the view of ours that a path leads to."""
         path: str = scope["path"]
         prefix = get_script_prefix(scope).rstrip("/")
         if prefix and (path == prefix or path.startswith(prefix + "/")):
             path = path[len(prefix) :]
-        try:
-            view = resolve(path).func
-        except Resolver404:
-            return False
-        cls = getattr(view, "cls", None)
-        return isinstance(cls, type) and issubclass(cls, WorkflowsView)
+        return _view_of(path, get_urlconf() or settings.ROOT_URLCONF)
 
     def _respond(self, scope: Scope, body: bytes) -> HttpResponseBase:
         """Send a request through middleware and view, in a thread of the pool."""
         set_script_prefix(get_script_prefix(scope))
         signals.request_started.send(sender=self.__class__, scope=scope)
         request = ASGIRequest(scope, io.BytesIO(body))
+        if SOCKET in scope:
+            # Whether the page may act with its user's cookies was decided by its Origin.
+            request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]
         response = self.get_response(request)
         if isinstance(response, Handoff) and response.status_code != 200:
             # Middleware has decided otherwise without making a response of its own.
@@ -98,6 +136,17 @@ class Gate(BaseHandler):
         # Closes the request's database connections as the site has configured it (request_finished).
         response.close()
         return response
+
+
+@lru_cache(maxsize=1024)
+def _view_of(path: str, urlconf: Any) -> type[WorkflowsView] | None:
+    """Return the view of ours that a path leads to; remembered, since Django itself looks for it once more."""
+    try:
+        view = resolve(path, urlconf).func
+    except Resolver404:
+        return None
+    cls = getattr(view, "cls", None)
+    return cls if isinstance(cls, type) and issubclass(cls, WorkflowsView) else None
 
 
 async def _read(scope: Scope, receive: Receive) -> bytes:

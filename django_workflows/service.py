@@ -8,7 +8,6 @@ synchronous form for ordinary Django code and an asynchronous one (``a...``). Ca
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -25,6 +24,8 @@ from django_workflows import (
     conf,
     database,
     handlers,
+    idempotency,
+    limits,
     mailbox,
     notify,
     registry,
@@ -36,13 +37,14 @@ from django_workflows.exceptions import (
     HandlerNotFound,
     InvalidEvent,
     InvalidRequest,
+    TooLarge,
     Unavailable,
 )
 from django_workflows.handlers import Start
 from django_workflows.mailbox import Letter
 from django_workflows.models import Handler, Message
 from django_workflows.registry import Served
-from django_workflows.runtime import supervisor
+from django_workflows.runtime import snapshot, supervisor
 
 T = TypeVar("T")
 
@@ -59,6 +61,7 @@ def start(
     *,
     handler_id: str | None = None,
     owner: AbstractBaseUser | None = None,
+    key: str | None = None,
 ) -> Handler:
     """Start a run, or another run of a finished handler.
 
@@ -68,6 +71,8 @@ def start(
         handler_id: an id of your own; starting again under the id of a running handler is refused, so a start
             with an id can be repeated safely. A random one by default.
         owner: the user whose run it is.
+        key: names this start among the owner's of the workflow (1 to 255 characters). A start with a key that was
+            used starts nothing, and returns the handler of that time.
 
     Returns the stored handler. A process that executes runs takes it up when the transaction has committed.
 
@@ -75,8 +80,9 @@ def start(
         WorkflowNotFound: no workflow is served by that name.
         InvalidEvent: the start event does not fit.
         HandlerRunning: the handler has a run under way.
+        KeyReused: something else was started with the key.
     """
-    request = _prepare(workflow, start_event, handler_id, owner)
+    request = _prepare(workflow, start_event, handler_id, owner, key)
     handler = handlers.start(request)
     transaction.on_commit(notify.mail, using=database.alias())
     return handler
@@ -88,9 +94,10 @@ async def astart(
     *,
     handler_id: str | None = None,
     owner: AbstractBaseUser | None = None,
+    key: str | None = None,
 ) -> Handler:
     """Start a run from asynchronous code; as :func:`start`, committed when it returns."""
-    return await abegin(_prepare(workflow, start_event, handler_id, owner))
+    return await abegin(_prepare(workflow, start_event, handler_id, owner, key))
 
 
 def _prepare(
@@ -98,6 +105,7 @@ def _prepare(
     start_event: StartEvent | dict[str, Any] | None,
     handler_id: str | None,
     owner: AbstractBaseUser | None,
+    key: str | None,
 ) -> Start:
     """Check what code asks to be started: there, a dictionary is always the start event's fields."""
     served = registry.get(workflow)
@@ -106,7 +114,7 @@ def _prepare(
             start_event = served.start_event_class(**start_event)
         except (TypeError, ValueError) as error:
             raise InvalidEvent(f"The start event's fields do not fit: {error}") from None
-    return prepare_start(served, start_event, handler_id=handler_id, owner=owner)
+    return prepare_start(served, start_event, handler_id=handler_id, owner=owner, key=key)
 
 
 def prepare_start(
@@ -116,6 +124,7 @@ def prepare_start(
     handler_id: Any = None,
     context: Any = None,
     owner: AbstractBaseUser | None = None,
+    key: str | None = None,
 ) -> Start:
     """Check what a run shall begin from and make it ready to be stored; writes nothing.
 
@@ -125,26 +134,34 @@ def prepare_start(
         handler_id: an id from outside, None for a random one.
         context: a serialized engine context (ACCEPT_CONTEXT_API), None or empty for none.
         owner: the user whose run it is.
+        key: what makes the start safe to repeat, None for nothing.
 
     Raises:
         InvalidRequest: something does not fit.
     """
+    parsed = None
     if not isinstance(start_event, StartEvent):
         start_event = serialization.parse_start_event(start_event, served)
+        if serialization.is_written_whole(served.start_event_class):
+            parsed = start_event
     elif not isinstance(start_event, served.start_event_class):
         raise InvalidRequest(
             f"Start event must be an instance of {served.start_event_class.__name__}, "
             f"got {type(start_event).__name__}"
         )
     state, snapshot = _engine_context(served, context) if context else (None, None)
+    owner_key = None if owner is None else owner.pk
     return Start(
         handler_id=handlers.new_id() if handler_id is None else handlers.check_id(handler_id),
         workflow_name=served.name,
         start_event=serialization.dump_event(start_event, serialization.serializer(served)),
-        owner=None if owner is None else owner.pk,
+        owner=owner_key,
         chosen=handler_id is not None,
         state=state,
         snapshot=snapshot,
+        key=None if key is None else idempotency.of_start(idempotency.check(key), owner_key, served.name),
+        invented=serialization.invented(start_event),
+        event=parsed,
     )
 
 
@@ -166,19 +183,20 @@ def _engine_context(served: Served, data: Any) -> tuple[str | None, str]:
         state = None
         if payload:
             state = string_record_from_state(decode_seed_state(payload, using), using).data
-    except InvalidRequest:
+        if state is not None:
+            limits.check_posted_state(state)
+    except (InvalidRequest, TooLarge):
         raise
     except Exception as error:
         raise InvalidRequest(f"context cannot be read: {error}") from None
-    return state, json.dumps({**parsed, "state": {}})
+    return state, snapshot.of_context(parsed)
 
 
 async def abegin(request: Start) -> Handler:
     """Store a prepared start; the run begins at once where this process executes runs."""
     current = supervisor.current()
     if current is not None and current.is_here:
-        handler, _ = await current.begin(_with_worker(request, current.worker))
-        return handler
+        return await current.begin(_with_worker(request, current.worker))
     handler = await _in_thread(handlers.start, request)
     notify.mail()
     return handler
@@ -191,30 +209,36 @@ def _with_worker(request: Start, worker: int | None) -> Start:
 # --- events ------------------------------------------------------------------------------------------
 
 
-def send_event(handler_id: str, event: Event | dict[str, Any], *, step: str | None = None) -> None:
+def send_event(
+    handler_id: str, event: Event | dict[str, Any], *, step: str | None = None, key: str | None = None
+) -> None:
     """Send an event to a run, wherever it is executed or waits.
 
     Args:
         handler_id: the handler's public id.
         event: an event, or its envelope (``{"type": ..., "value": ...}``).
         step: name of the step that alone shall get it; every step that accepts it by default.
+        key: names the event among the run's (1 to 255 characters): sent again with the same key while the run goes
+            on, within a day, it is delivered once.
 
     Raises:
         HandlerNotFound: there is no such handler.
         HandlerFinished: its run has ended.
         InvalidEvent: the workflow does not declare the event, or the step does not accept it.
+        KeyReused: another event was sent to the run with the key.
     """
-    mailbox.post(prepare_event(handlers.find(handler_id), event, step=step))
-    transaction.on_commit(notify.mail, using=database.alias())
+    _post(prepare_event(handlers.find(handler_id), event, step=step, key=key))
 
 
-async def asend_event(handler_id: str, event: Event | dict[str, Any], *, step: str | None = None) -> None:
+async def asend_event(
+    handler_id: str, event: Event | dict[str, Any], *, step: str | None = None, key: str | None = None
+) -> None:
     """Send an event from asynchronous code; as :func:`send_event`, committed when it returns."""
     handler = await database.read(handlers.find, handler_id)
-    await apost(prepare_event(handler, event, step=step))
+    await apost(prepare_event(handler, event, step=step, key=key))
 
 
-def prepare_event(handler: Handler, event: Any, *, step: Any = None) -> Letter:
+def prepare_event(handler: Handler, event: Any, *, step: Any = None, key: str | None = None) -> Letter:
     """Check an event for a run and make it ready to be stored; writes nothing."""
     if handler.has_ended:
         raise HandlerFinished
@@ -226,13 +250,21 @@ def prepare_event(handler: Handler, event: Any, *, step: Any = None) -> Letter:
             raise InvalidRequest(f"step must be a string, got {type(step).__name__}")
         served.check_step(step, event)
     data = serialization.dump_event(event, serialization.serializer(served))
-    return Letter(handler.pk, handler.run, Message.Kind.EVENT, data, step or "")
+    letter = Letter(handler.pk, handler.run, Message.Kind.EVENT, data, step or "")
+    if key is None:
+        return letter
+    digest = idempotency.of_event(idempotency.check(key))
+    return replace(letter, key=digest, chosen=True, invented=serialization.invented(event))
+
+
+def _post(letter: Letter) -> None:
+    worker = mailbox.post(letter)
+    transaction.on_commit(lambda: notify.mail(worker), using=database.alias())
 
 
 async def apost(letter: Letter) -> None:
     """Store a letter and tell whoever executes the run."""
-    await _write(lambda: mailbox.post(letter))
-    notify.mail()
+    notify.mail(await _write(lambda: mailbox.post(letter)))
 
 
 # --- end ---------------------------------------------------------------------------------------------
@@ -245,20 +277,24 @@ def cancel(handler_id: str) -> None:
         HandlerNotFound: there is no such handler.
         HandlerFinished: its run has ended.
     """
-    handler = handlers.find(handler_id)
-    mailbox.post(_cancellation(handler))
-    transaction.on_commit(notify.mail, using=database.alias())
+    _post(_cancellation(handlers.find(handler_id)))
 
 
-async def acancel(handler: Handler) -> None:
+async def acancel(handler_id: str) -> None:
     """Cancel a run and wait up to 5 s for its end.
 
     When it returns earlier than the end (the run's process is busy, or nobody executes it now), the
     cancellation is stored and takes effect as soon as a process executes the run.
 
     Raises:
+        HandlerNotFound: there is no such handler.
         HandlerFinished: the run has ended by itself.
     """
+    await acancel_run(await database.read(handlers.find, handler_id))
+
+
+async def acancel_run(handler: Handler) -> None:
+    """Cancel the handler's present run; as :func:`acancel`, for one that was found and may be cancelled."""
     await apost(_cancellation(handler))
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT):
@@ -286,8 +322,13 @@ def purge(handler_id: str) -> None:
     transaction.on_commit(lambda: notify.committed(handler.pk, handler.run), using=database.alias())
 
 
-async def apurge(handler: Handler) -> None:
+async def apurge(handler_id: str) -> None:
     """Delete a handler from asynchronous code; as :func:`purge`, committed when it returns."""
+    await apurge_handler(await database.read(handlers.find, handler_id))
+
+
+async def apurge_handler(handler: Handler) -> None:
+    """Delete a handler that was found and may be deleted; as :func:`apurge`."""
     last = await _write(lambda: retention.close(handler.pk))
     if last is not None:
         notify.committed(handler.pk, handler.run, [last], ended=True)
@@ -310,6 +351,7 @@ async def wait(handler: Handler) -> Handler:
     current = supervisor.current()
     run = current.run_of(handler.pk) if current is not None and current.is_here else None
     if run is not None and run.run_id == handler.run_id:
+        run.awaited += 1
         try:
             ending = await asyncio.shield(run.ended)
         except asyncio.CancelledError:
@@ -320,6 +362,8 @@ async def wait(handler: Handler) -> Handler:
             handler.status, handler.result, handler.error = ending.status, ending.result, ending.error
             handler.updated_at = handler.completed_at = ending.at
             return handler
+        finally:
+            run.awaited -= 1
     subscription = notify.subscribe(handler.pk, handler.run)
     try:
         while True:
@@ -331,7 +375,7 @@ async def wait(handler: Handler) -> Handler:
                 raise HandlerNotFound
             if found.has_ended:
                 return found
-            await subscription.wait(conf.get().POLL_INTERVAL)
+            await subscription.wait(subscription.loop.time() + conf.get().POLL_INTERVAL)
     finally:
         notify.unsubscribe(subscription)
 
@@ -367,8 +411,10 @@ def check_health() -> None:
 __all__ = [
     "abegin",
     "acancel",
+    "acancel_run",
     "apost",
     "apurge",
+    "apurge_handler",
     "asend_event",
     "astart",
     "cancel",

@@ -1,5 +1,11 @@
-"""The paths of the HTTP interface, for ``path("workflows/", include("django_workflows.urls"))``."""
+"""The paths of the app, for ``path("workflows/", include("django_workflows.urls"))``."""
 
-from django_workflows.api.urls import app_name, urlpatterns
+from django.urls import path
 
-__all__ = ["app_name", "urlpatterns"]
+from django_workflows.api import urls as api
+from django_workflows.debugger.views import DebuggerView
+
+app_name = api.app_name
+
+# The page first: the API's last pattern answers all that is left.
+urlpatterns = [path("", DebuggerView.as_view(), name="debugger"), *api.urlpatterns]

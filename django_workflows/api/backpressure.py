@@ -1,7 +1,8 @@
 """Back-pressure on Daphne, whose ``send`` buffers without limit what a slow client does not read (daphne#170).
 
-Twisted itself tells a registered producer when the connection's buffer is full; sending then waits. Every other
-server blocks in ``send`` by itself.
+Twisted itself tells a registered producer when the connection's buffer is full; sending then waits. And over a
+WebSocket, Daphne reads without limit what the application does not take; here its reading waits too. Every other
+server does both by itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from django_workflows.api.handoff import Send
+from django_workflows.api.handoff import Receive, Send
 
 
 class _Producer:
@@ -32,7 +33,7 @@ class _Producer:
 
 def patient(send: Send) -> Send:
     """Return a ``send`` that waits while the client's connection is full."""
-    request = _daphne_request(send)
+    request = _behind(send, "daphne.http_protocol")
     if request is None:
         return send
     producer = _Producer()
@@ -53,9 +54,62 @@ def patient(send: Send) -> Send:
     return wait_and_send
 
 
-def _daphne_request(send: Any) -> Any:
-    """Return Daphne's Twisted request behind its ``send``, None on another server."""
+def patient_socket(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Return ``receive`` and ``send`` of a WebSocket that wait for its client, and let its client wait."""
+    protocol = _behind(send, "daphne.ws_protocol")
+    if protocol is None:
+        return receive, send
+    transport = protocol.transport
+    producer = _Producer()
+    accepted = False
+
+    async def receive_one() -> dict[str, Any]:
+        if protocol.application_queue.empty():
+            transport.resumeProducing()
+        message = await receive()
+        transport.pauseProducing()
+        return message
+
+    async def wait_and_send(message: dict[str, Any]) -> None:
+        nonlocal accepted
+        if message["type"] == "websocket.accept":
+            accepted = True
+            # The HTTP channel that the connection began as has left itself there.
+            transport.unregisterProducer()
+            transport.registerProducer(producer, True)
+        elif accepted and message["type"] == "websocket.close":
+            transport.unregisterProducer()
+            # For the client's own close frame.
+            transport.resumeProducing()
+            # Daphne's way to close knows no reason, and not the code of a server that stops.
+            protocol.sendCloseFrame(message.get("code", 1000), message.get("reason", "").encode())
+            if not producer.room.is_set():
+                # A connection that takes nothing would be waited for.
+                transport.abortConnection()
+            return
+        else:
+            await producer.room.wait()
+            if accepted and protocol.state != protocol.STATE_OPEN:
+                # As ASGI has it; what the connection itself raises depends on how it ended.
+                raise OSError("the client has gone away")
+        await send(message)
+
+    return receive_one, wait_and_send
+
+
+def cut(send: Send) -> None:
+    """End a WebSocket that takes nothing any more, not even its close frame.
+
+    uvicorn would wait for ever to write what is left; the others drop the connection by themselves.
+    """
+    owner: Any = getattr(send, "__self__", None)
+    if type(owner).__module__.startswith("uvicorn.protocols.websockets"):
+        owner.transport.abort()
+
+
+def _behind(send: Any, module: str) -> Any:
+    """Return Daphne's Twisted protocol behind its ``send``, None when it is not of that module."""
     if not isinstance(send, partial) or not send.args:
         return None
-    request = send.args[0]
-    return request if type(request).__module__ == "daphne.http_protocol" else None
+    protocol = send.args[0]
+    return protocol if type(protocol).__module__ == module else None

@@ -1,19 +1,19 @@
-"""The consumers that stream: authorised by a view, fed by ``stream``."""
+"""Streaming over HTTP: authorised by a view, fed by ``stream``."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 from channels.generic.http import AsyncHttpConsumer
 
 from django_workflows import conf, stream
-from django_workflows.api import framing
+from django_workflows.api import errors, framing, readers
 from django_workflows.api.handoff import Receive, Scope, Send, disconnected
 from django_workflows.eventlog import EventEntry
-from django_workflows.runtime import supervisor
+from django_workflows.exceptions import TooMany
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Reading:
         sse: Server-Sent Events, or else lines of JSON.
         internal: with internal events.
         qualified_name: with the event classes' qualified names.
+        reader: whom the stream counts for: a user or an address.
     """
 
     handler: int
@@ -35,6 +36,7 @@ class Reading:
     sse: bool
     internal: bool
     qualified_name: bool
+    reader: str
 
     @property
     def content_type(self) -> bytes:
@@ -52,6 +54,15 @@ class EventStreamConsumer(AsyncHttpConsumer):  # type: ignore[misc]  # Channels 
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.base_send = scope, send
+        try:
+            with readers.admitted(self.reading.reader):
+                await self._stream(receive)
+        except TooMany as error:
+            status, detail = errors.status_and_detail(error, {})
+            headers = [(b"content-type", b"application/json")]
+            await self.send_response(status, errors.body(detail), headers=headers)
+
+    async def _stream(self, receive: Receive) -> None:
         streaming = asyncio.ensure_future(self.handle(b""))
         gone = asyncio.ensure_future(disconnected(receive))
         try:
@@ -72,55 +83,30 @@ class EventStreamConsumer(AsyncHttpConsumer):  # type: ignore[misc]  # Channels 
                 (b"x-accel-buffering", b"no"),
             ]
         )
-        async for chunk in self._chunks():
-            await self.send_body(chunk, more_body=True)
+        if self.reading.sse:
+            # Lets the reader know at once that it is connected.
+            await self.send_body(b"", more_body=True)
+        heartbeat = conf.get().SSE_HEARTBEAT_INTERVAL if self.reading.sse else None
+        send = self.base_send
+        async with aclosing(follow(self.reading, heartbeat)) as batches:
+            async for batch in batches:
+                chunk = framing.SSE_HEARTBEAT if batch is None else self._frames(batch)
+                # As send_body() has it, without its two calls for every event and reader.
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await self.send_body(b"")
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        """Yield the stream's bytes, with heartbeats while nothing happens."""
-        reading = self.reading
-        batches = stream.subscribe(reading.handler, reading.run, reading.after)
-        heartbeat = conf.get().SSE_HEARTBEAT_INTERVAL if reading.sse else None
-        current = supervisor.current()
-        draining = asyncio.ensure_future(current.draining.wait()) if current is not None else None
-        following: asyncio.Future[list[EventEntry]] | None = None
-        try:
-            if reading.sse:
-                # Lets the reader know at once that it is connected.
-                yield b""
-            while True:
-                if following is None:
-                    following = asyncio.ensure_future(anext(batches))
-                watched: set[asyncio.Future[Any]] = {following}
-                if draining is not None:
-                    watched.add(draining)
-                done, _ = await asyncio.wait(watched, timeout=heartbeat, return_when=asyncio.FIRST_COMPLETED)
-                if following in done:
-                    try:
-                        batch = following.result()
-                    except StopAsyncIteration:
-                        return
-                    following = None
-                    chunk = self._frames(batch)
-                    if chunk:
-                        yield chunk
-                elif done:
-                    return
-                else:
-                    yield framing.SSE_HEARTBEAT
-        finally:
-            for waiting in (following, draining):
-                if waiting is not None:
-                    waiting.cancel()
-            if following is not None:
-                await asyncio.gather(following, return_exceptions=True)
-            await batches.aclose()  # type: ignore[attr-defined]
-
     def _frames(self, batch: list[EventEntry]) -> bytes:
-        reading = self.reading
-        frame = framing.sse if reading.sse else framing.ndjson
-        return b"".join(
-            frame(event, qualified_name=reading.qualified_name)
-            for event in batch
-            if reading.internal or not event.internal
-        )
+        frame = framing.sse if self.reading.sse else framing.ndjson
+        return b"".join(frame(event, qualified_name=self.reading.qualified_name) for event in batch)
+
+
+def follow(reading: Reading, heartbeat: float | None) -> AsyncGenerator[list[EventEntry] | None, None]:
+    """Yield the events that a reader wants, until the run's last one or the server's end.
+
+    Args:
+        reading: who reads what.
+        heartbeat: seconds of silence after which None is yielded; None for never.
+    """
+    return stream.subscribe(
+        reading.handler, reading.run, reading.after, heartbeat=heartbeat, internal=reading.internal
+    )

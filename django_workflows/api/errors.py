@@ -1,7 +1,7 @@
 """Exceptions to answers: one JSON shape, one place.
 
 Every error is answered ``{"detail": "..."}``. What we raise on purpose says its status and holds nothing of the
-server's inside; everything else is logged and answered 500 without details.
+server's inside; so does a database that is away. Everything else is logged and answered 500 without details.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation, TooManyFieldsSent
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponse
 from pydantic_core import to_json
 from rest_framework.exceptions import APIException
@@ -45,6 +46,10 @@ def status_and_detail(error: BaseException, concerns: Mapping[str, Any]) -> tupl
         return 400, "Bad request"
     if isinstance(error, PermissionDenied):
         return 403, "You do not have permission to perform this action."
+    if isinstance(error, OperationalError | InterfaceError):
+        # It is down, or busy for too long.
+        logger.warning("the database did not answer a request: %s", error, extra=dict(concerns))
+        return 503, "The database does not answer; try again later"
     logger.error("a request failed unexpectedly", exc_info=error, extra=dict(concerns))
     return 500, "Internal server error"
 

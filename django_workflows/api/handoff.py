@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -61,12 +62,13 @@ class Waiting:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         job = asyncio.ensure_future(self.answer())
         gone = asyncio.ensure_future(disconnected(receive))
-        watched: list[asyncio.Future[Any]] = [job, gone]
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for task in (job, gone):
+            task.add_done_callback(lambda task: _note(task, over))
         current = supervisor.current()
-        if current is not None and current.is_here:
-            watched.append(asyncio.ensure_future(current.closing.wait()))
         try:
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            with current.closing(over) if current is not None and current.is_here else nullcontext():
+                await over
             if not gone.done():
                 status, body = job.result() if job.done() else _CLOSING
                 headers = [
@@ -76,9 +78,18 @@ class Waiting:
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": body})
         finally:
-            for future in watched:
-                future.cancel()
-            await asyncio.gather(*watched, return_exceptions=True)
+            gone.cancel()
+            if not job.done():
+                job.cancel()
+                await asyncio.wait([job])
+
+
+def _note(task: asyncio.Future[Any], over: asyncio.Future[None]) -> None:
+    if not task.cancelled():
+        # Looked at, so that asyncio does not report it: a connection that cannot be read from is gone.
+        task.exception()
+    if not over.done():
+        over.set_result(None)
 
 
 async def disconnected(receive: Receive) -> None:

@@ -61,25 +61,28 @@ logger = logging.getLogger("django_workflows.api")
 
 
 class OpenAPIView(WorkflowsView):
-    """This document, behind the same authentication and permissions as what it describes."""
+    """This document, with the workflows that the user may know of."""
+
+    actions = {"GET": "describe"}
 
     def get(self, request: Request) -> HttpResponse:
         # The script name and the include() prefix, as the client has them in its URL.
         base = escape_uri_path(request.path.removesuffix("/openapi.json"))
         servers = to_json([{"url": base or "/"}])
         with _lock:
-            rest = document(tuple(registry.all_served()))
+            rest = document(tuple(self.visible_workflows()))
         return HttpResponse(b'{"servers":%b,%b' % (servers, rest[1:]), content_type=JSON)
 
 
 _lock = threading.Lock()
 
 
-@lru_cache(maxsize=1)
+# Users may see different workflows.
+@lru_cache(maxsize=16)
 def document(served: tuple[Served, ...]) -> bytes:
     """Return the document as JSON, without its servers, which depend on the request.
 
-    It is written once in a process, for the workflows that are served in it, and by one thread at a time:
+    It is written once in a process for those who see the same workflows, and by one thread at a time:
     drf-spectacular is not made for several.
     """
     generic = list(_generic())
@@ -341,15 +344,22 @@ class _Schema(AutoSchema):
         refusals: dict[int | tuple[int, str], Answer] = {}
         if view.get_authenticators():
             refusals[401] = ("Not authenticated.", Error)
-        if view.get_authenticators() or any(type(one) is not AllowAny for one in view.get_permissions()):
+        asks = any(type(one) is not AllowAny for one in view.get_permissions()) or registry.guarded()
+        if view.get_authenticators() or (asks and self.said.id != "get_health"):
             refusals[403] = ("Not allowed, or (with a session) without a CSRF token.", Error)
         if view.get_throttles():
             refusals[429] = ("Too many requests.", Error)
         return refusals
 
     def get_extensions(self) -> dict[str, Any]:
-        events = [self.registry.schemas[event, "serialization"] for event in self.said.events]
-        return {"x-workflow-events": events} if events else {}
+        schemas, said = self.registry.schemas, self.said
+        found: dict[str, Any] = {}
+        if said.events:
+            found["x-workflow-events"] = [schemas[event, "serialization"] for event in said.events]
+        if said.items is not None:
+            # OpenAPI 3.1 has no word for it.
+            found["x-stream-items"] = schemas[said.items, "serialization"]
+        return found
 
     def get_auth(self) -> list[dict[str, Any]]:
         required = super().get_auth()

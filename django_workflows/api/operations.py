@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from drf_spectacular.utils import OpenApiParameter
 from llama_agents.client import protocol  # type: ignore[import-untyped]
@@ -12,12 +12,13 @@ from llama_agents.client.protocol.serializable_events import (  # type: ignore[i
     EventEnvelope,
     EventEnvelopeWithMetadata,
 )
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.json_schema import JsonSchemaMode
 from workflows.events import Event
 
-from django_workflows import registry
-from django_workflows.api.views import PAGE_SIZE
+from django_workflows import idempotency, registry
+from django_workflows.api.inspection import EVENTS_PAGE_SIZE
+from django_workflows.api.lists import DEFAULT_ORDER, ORDERS, PAGE_SIZE
 from django_workflows.models import Handler
 
 JSON = "application/json"
@@ -72,10 +73,110 @@ class LegacyHandlerOrError(RootModel[LegacyHandlerData | Error]):
 
 
 class HandlersListResponse(BaseModel):
-    """A page of handlers, newest first."""
+    """A page of handlers."""
 
     handlers: list[HandlerData]
     next_cursor: str | None = Field(description="Pass it as cursor to get the next page; null on the last one.")
+
+
+class AcceptedEvent(BaseModel):
+    """A class of events that a workflow's runs may be sent."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    type: str = Field(description="The class's name.")
+    expected: bool = Field(
+        description="Whether it is meant to come from outside: a person's answer, for instance."
+    )
+    additional: bool = Field(description="Whether it is one of the workflow's additional events.")
+    json_schema: dict[str, Any] = Field(alias="schema", description="The JSON schema of its fields.")
+
+
+class AcceptedEventsResponse(BaseModel):
+    """The events that a workflow's runs may be sent, those that are meant to come from outside first."""
+
+    events: list[AcceptedEvent]
+
+
+class Place(BaseModel):
+    """A point of the drawing, in pixels."""
+
+    x: float
+    y: float
+
+
+class PlacedNode(Place):
+    """A node of the graph; x and y are its upper left corner."""
+
+    width: float
+    height: float
+    layer: int
+
+
+class PlacedEdge(BaseModel):
+    """An edge of the graph."""
+
+    source: str
+    target: str
+    kind: Literal["down", "back", "loop"] = Field(description="back leads round the others, loop to its own node.")
+    via: list[Place] = Field(description="The points that a long edge passes.")
+    lane: float | None = Field(description="The x along which an edge leads back.")
+    under: bool = Field(description="Whether an edge that leads back leaves below its source.")
+    over: bool = Field(description="Whether it enters above its target.")
+
+
+class LayoutResponse(BaseModel):
+    """A workflow's graph as a drawing from top to bottom."""
+
+    nodes: dict[str, PlacedNode]
+    edges: list[PlacedEdge]
+
+
+class LoggedEvent(BaseModel):
+    """An event at its position in a run's event log."""
+
+    sequence: int
+    time: Timestamp = Field(description="When the run produced it.")
+    internal: bool = Field(description="Whether it is one of the engine's own.")
+    event: EventEnvelopeWithMetadata
+
+
+class HandlerEventsResponse(BaseModel):
+    """A page of a run's event log."""
+
+    run_id: str = Field(description="The run whose log it is; another one when the handler is continued.")
+    now: Timestamp = Field(description="The time at the server.")
+    last_sequence: int = Field(description="The position of the log's last event, -1 while there is none.")
+    events: list[LoggedEvent]
+
+
+class StoredEvent(BaseModel):
+    """The event that a run began from."""
+
+    type: str | None
+    value: Any
+
+
+class Owner(BaseModel):
+    """The user whose run it is."""
+
+    name: str
+    url: str | None = Field(description="The user's page in the admin, for whom may see it.")
+
+
+class HandlerContextResponse(BaseModel):
+    """A run from inside."""
+
+    handler: HandlerData
+    run: int = Field(description="The number of the present run among those of its handler, from 1.")
+    start_event: StoredEvent
+    state: Any = Field(description="What the steps have saved in the context; null while there is nothing.")
+    state_type: str | None = Field(description="The state's class, null for a plain dictionary.")
+    state_updated_at: Timestamp | None
+    idle_since: Timestamp | None = Field(description="Since when the run waits for an event from outside.")
+    wake_at: Timestamp | None = Field(description="The earliest deadline of a run that has left memory.")
+    admin_url: str | None = Field(description="The run's page in the admin, for staff who may see it.")
+    owner: Owner | None = Field(description="Who started the run, for the same.")
 
 
 class StartOptions(BaseModel):
@@ -123,6 +224,7 @@ class Operation:
         answers: status, or status and media type -> what is answered.
         example: the beginning of a stream.
         events: event classes that the operation's run may send or take.
+        items: what the stream that is answered consists of.
     """
 
     id: str
@@ -135,6 +237,7 @@ class Operation:
     deprecated: bool = False
     example: str | None = None
     events: tuple[type[Event], ...] = ()
+    items: Model | None = None
 
     def models(self) -> Iterator[tuple[Model, JsonSchemaMode]]:
         """Yield the models whose schemas it needs, as they are read or as they are written."""
@@ -145,6 +248,8 @@ class Operation:
                 yield model, "serialization"
         for event in self.events:
             yield event, "serialization"
+        if self.items is not None:
+            yield self.items, "serialization"
 
 
 def _flag(name: str, default: bool, description: str) -> OpenApiParameter:
@@ -163,11 +268,22 @@ _HANDLER_ID = OpenApiParameter(
     OpenApiParameter.PATH,
     description="The handler's id.",
 )
+# What a reader of a run's events may choose.
+_READING = (
+    OpenApiParameter(
+        "after_sequence",
+        {"anyOf": [{"type": "integer"}, {"type": "string", "enum": ["now"]}], "default": "now"},
+        description="Begin after the event of this sequence; -1 is before the first.",
+    ),
+    _flag("include_internal", False, "With the engine's own events."),
+    _flag("include_qualified_name", True, "With the event classes' qualified names."),
+)
 
 _NO_WORKFLOW: Answer = ("No workflow is served under that name.", Error)
 _NO_HANDLER: Answer = ("There is no handler with that id.", Error)
 _INVALID: Answer = ("The request does not have the form that is expected; nothing was changed.", Error)
-_TOO_LARGE: Answer = ("The body is larger than the server accepts; nothing was changed.", Error)
+_TOO_LARGE: Answer = ("The body or event is larger than the server accepts; nothing was changed.", Error)
+_TOO_MANY: Answer = ("Too many at a time for this user or run, or too many requests; nothing was changed.", Error)
 _UNAVAILABLE: Answer = ("The server cannot do it now; the same request may succeed later.", Error)
 _FAILED: Answer = ("The run failed or was cancelled, or the server failed.", HandlerOrError)
 _STREAM = (
@@ -176,11 +292,34 @@ _STREAM = (
     "event."
 )
 
+_KEY_REUSED: Answer = ("The idempotency key was used with another content; nothing was changed.", Error)
+
+
+# In the quotes of the IETF's draft, or without.
+_KEY = r'^("([ !#-\[\]-~]|\\["\\])+"|[!#-~]+)$'
+
+
+def _idempotency_key(description: str) -> OpenApiParameter:
+    return OpenApiParameter(
+        idempotency.HEADER,
+        {"type": "string", "minLength": 1, "maxLength": idempotency.MAX_LENGTH, "pattern": _KEY},
+        OpenApiParameter.HEADER,
+        description=description,
+    )
+
+
+_START_KEY = _idempotency_key(
+    "A key of your own that makes the start safe to repeat: a start of this workflow by the same user with a key "
+    "that was used is answered with the run of that time."
+)
+
 _START_ANSWERS: dict[int | tuple[int, str], Answer] = {
     400: _INVALID,
     404: _NO_WORKFLOW,
     409: ("The handler has a run under way.", Error),
     413: _TOO_LARGE,
+    422: _KEY_REUSED,
+    429: _TOO_MANY,
     503: _UNAVAILABLE,
 }
 
@@ -213,7 +352,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Run a workflow and wait for its end",
         {200: ("The run has completed.", HandlerData), 500: _FAILED, **_START_ANSWERS},
         description="The run goes on when the client does not wait for it.",
-        parameters=(_NAME,),
+        parameters=(_NAME, _START_KEY),
         body=RunRequest,
     ),
     ("run-nowait", "POST"): Operation(
@@ -221,7 +360,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "workflows",
         "Start a run of a workflow",
         {200: ("The run is stored and will happen.", HandlerData), **_START_ANSWERS},
-        parameters=(_NAME,),
+        parameters=(_NAME, _START_KEY),
         body=RunRequest,
     ),
     ("schema", "GET"): Operation(
@@ -245,10 +384,24 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         {200: ("The graph.", protocol.WorkflowGraphResponse), 404: _NO_WORKFLOW},
         parameters=(_NAME,),
     ),
+    ("layout", "GET"): Operation(
+        "get_workflow_layout",
+        "workflows",
+        "Get where the nodes and edges of a workflow's graph go in a drawing",
+        {200: ("The places.", LayoutResponse), 404: _NO_WORKFLOW},
+        parameters=(_NAME,),
+    ),
+    ("accepted-events", "GET"): Operation(
+        "get_accepted_events",
+        "workflows",
+        "Get the events that a workflow's runs may be sent",
+        {200: ("The events, with their schemas.", AcceptedEventsResponse), 404: _NO_WORKFLOW},
+        parameters=(_NAME,),
+    ),
     ("handlers", "GET"): Operation(
         "get_handlers",
         "handlers",
-        "List handlers, newest first",
+        "List handlers",
         {200: ("A page.", HandlersListResponse), 400: _INVALID},
         parameters=(
             OpenApiParameter(
@@ -267,6 +420,34 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
                 description="Handlers on a page, at most.",
             ),
             OpenApiParameter("cursor", {"type": "string"}, description="The next_cursor of an earlier page."),
+            OpenApiParameter(
+                "order",
+                {"type": "string", "enum": list(ORDERS), "default": DEFAULT_ORDER},
+                description="By start or by last change; with a minus sign the last one first.",
+            ),
+            OpenApiParameter(
+                "started_since",
+                {"type": "string", "format": "date-time"},
+                description="Only those that were started at this moment or later.",
+            ),
+            OpenApiParameter(
+                "started_until",
+                {"type": "string", "format": "date-time"},
+                description="Only those that were started before this moment.",
+            ),
+            OpenApiParameter(
+                "owner", {"type": "string"}, description="Only those of a user: me, or the user's id."
+            ),
+            OpenApiParameter(
+                "idle",
+                {"type": "boolean"},
+                description="Only those that wait for an event from outside (true), or only the others (false).",
+            ),
+            OpenApiParameter(
+                "handler_id",
+                {"type": "string", "minLength": 1, "maxLength": 200},
+                description="Only those whose id begins so.",
+            ),
         ),
     ),
     ("handler", "GET"): Operation(
@@ -279,6 +460,37 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             404: _NO_HANDLER,
             500: _FAILED,
         },
+        parameters=(_HANDLER_ID,),
+    ),
+    ("handler-events", "GET"): Operation(
+        "get_handler_events",
+        "handlers",
+        "Get a page of a run's event log, with internal events and times",
+        {200: ("A page.", HandlerEventsResponse), 400: _INVALID, 404: _NO_HANDLER},
+        parameters=(
+            _HANDLER_ID,
+            OpenApiParameter(
+                "after",
+                {"type": "integer", "minimum": -1, "default": -1},
+                description="Begin after the event of this sequence; -1 is before the first.",
+            ),
+            OpenApiParameter(
+                "limit",
+                {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": EVENTS_PAGE_SIZE,
+                    "default": EVENTS_PAGE_SIZE,
+                },
+                description="Events on a page, at most.",
+            ),
+        ),
+    ),
+    ("handler-context", "GET"): Operation(
+        "get_handler_context",
+        "handlers",
+        "Get what a run began from, its state, and since when it waits",
+        {200: ("The run from inside.", HandlerContextResponse), 404: _NO_HANDLER},
         parameters=(_HANDLER_ID,),
     ),
     ("result", "GET"): Operation(
@@ -316,24 +528,19 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             204: ("The run has ended, and there is no event after the position.", None),
             400: _INVALID,
             404: _NO_HANDLER,
+            429: _TOO_MANY,
             503: ("The server was not started with what streams need.", Error),
         },
         parameters=(
             _HANDLER_ID,
             _flag("sse", True, "Server-Sent Events, or else lines of JSON."),
-            OpenApiParameter(
-                "after_sequence",
-                {"anyOf": [{"type": "integer"}, {"type": "string", "enum": ["now"]}], "default": "now"},
-                description="Begin after the event of this sequence; -1 is before the first.",
-            ),
+            *_READING,
             OpenApiParameter(
                 "Last-Event-ID",
                 {"type": "integer"},
                 OpenApiParameter.HEADER,
                 description="What a browser sends when it reconnects; with sse it wins over after_sequence.",
             ),
-            _flag("include_internal", False, "With the engine's own events."),
-            _flag("include_qualified_name", True, "With the event classes' qualified names."),
             OpenApiParameter(
                 "acquire_timeout",
                 {"type": "number"},
@@ -345,6 +552,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             'id: 1\ndata: {"value": {"percent": 50}, "qualified_name": "shop.workflows.Progress", '
             '"type": "Progress", "types": null}\n\n'
         ),
+        items=EventEnvelopeWithMetadata,
     ),
     ("events", "POST"): Operation(
         "send_event",
@@ -356,10 +564,32 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             404: _NO_HANDLER,
             409: ("The run has ended.", Error),
             413: _TOO_LARGE,
+            422: _KEY_REUSED,
+            429: _TOO_MANY,
             503: _UNAVAILABLE,
         },
-        parameters=(_HANDLER_ID,),
+        parameters=(
+            _HANDLER_ID,
+            _idempotency_key(
+                "A key of your own that makes it safe to send the event again: while the run goes on, within a "
+                "day, it is delivered once."
+            ),
+        ),
         body=SendEventRequest,
+    ),
+    ("socket", "GET"): Operation(
+        "open_socket",
+        "events",
+        "Open a WebSocket for a run's events and for commands",
+        {
+            101: ("The connection is a WebSocket from now on.", None),
+            426: ("The request does not ask for a WebSocket.", Error),
+        },
+        description=(
+            "Once it is open, a refusal is an error message and a close code of 4000 and the status that a GET "
+            "would be answered with."
+        ),
+        parameters=(_HANDLER_ID, *_READING),
     ),
 }
 

@@ -66,15 +66,15 @@ def _handler(found: Handler, result: str) -> bytes:
         {
             "result_unreadable": False,
             "status": found.status,
-            "started_at": _timestamp(found.started_at),
-            "updated_at": _timestamp(found.updated_at),
-            "completed_at": _timestamp(found.completed_at),
+            "started_at": timestamp(found.started_at),
+            "updated_at": timestamp(found.updated_at),
+            "completed_at": timestamp(found.completed_at),
         }
     )
     return b'%b,"result":%b,%b' % (head[:-1], result.encode(), tail[1:])
 
 
-def _timestamp(moment: datetime.datetime | None) -> str | None:
+def timestamp(moment: datetime.datetime | None) -> str | None:
     """Return a moment in UTC, as the reference writes it, also on a site without USE_TZ."""
     if moment is None:
         return None

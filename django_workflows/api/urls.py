@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from django_workflows.api import openapi, views
+from django_workflows.api import inspection, openapi, views
 
 app_name = "django_workflows"
 
@@ -16,11 +16,20 @@ urlpatterns = [
         views.WorkflowRepresentationView.as_view(),
         name="representation",
     ),
+    path("workflows/<str:name>/layout", inspection.LayoutView.as_view(), name="layout"),
+    path(
+        "workflows/<str:name>/accepted-events",
+        inspection.AcceptedEventsView.as_view(),
+        name="accepted-events",
+    ),
     path("handlers", views.HandlerListView.as_view(), name="handlers"),
     path("handlers/<str:handler_id>", views.HandlerView.as_view(), name="handler"),
     path("handlers/<str:handler_id>/cancel", views.CancelView.as_view(), name="cancel"),
+    path("handlers/<str:handler_id>/events", inspection.HandlerEventsView.as_view(), name="handler-events"),
+    path("handlers/<str:handler_id>/context", inspection.HandlerContextView.as_view(), name="handler-context"),
     path("results/<str:handler_id>", views.ResultView.as_view(), name="result"),
     path("events/<str:handler_id>", views.EventsView.as_view(), name="events"),
+    path("ws/events/<str:handler_id>", views.SocketView.as_view(), name="socket"),
     path("openapi.json", openapi.OpenAPIView.as_view(), name="openapi"),
     # Everything else below the prefix: an API's answer, not the site's page.
     re_path(r"", views.NotFoundView.as_view(), name="not-found"),

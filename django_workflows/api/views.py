@@ -5,29 +5,26 @@ The views are ordinary synchronous DRF views. What has to wait is handed over (`
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
-import json
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import replace
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.http import Http404, HttpRequest, HttpResponse
-from django.utils.module_loading import import_string
 from pydantic_core import to_json
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
-from rest_framework.views import APIView
+from rest_framework.throttling import BaseThrottle
 from workflows.representation import get_workflow_representation
 
-from django_workflows import conf, database, eventlog, handlers, registry, service
-from django_workflows.api import errors, serializers
+from django_workflows import conf, eventlog, handlers, idempotency, limits, registry, service
+from django_workflows.api import errors, lists, serializers
+from django_workflows.api.access import AuthorisedView
 from django_workflows.api.consumers import EventStreamConsumer, Reading
 from django_workflows.api.handoff import Answer, Handoff, Waiting, without_gate
+from django_workflows.api.sockets import EventSocketConsumer
 from django_workflows.exceptions import (
     HandlerFinished,
     HandlerNotFound,
@@ -35,32 +32,20 @@ from django_workflows.exceptions import (
     TooLarge,
     WorkflowNotFound,
 )
-from django_workflows.handlers import Start
+from django_workflows.handlers import NEW, Start
 from django_workflows.models import Handler
 
-# Handlers on a page, at most and by default.
-PAGE_SIZE = 1000
 # Set in the scope by the gate, which takes handoffs.
 GATE = "django_workflows.gate"
+# Set by it where the request is the handshake of a WebSocket, or a command over one.
+SOCKET = "django_workflows.socket"
 
 
-class WorkflowsView(APIView):
-    """Base of the views: the app's authentication and permissions, JSON whatever the headers say."""
+class WorkflowsView(AuthorisedView):
+    """Base of the views: authorised as the settings say, and JSON whatever the headers say."""
 
     # They have a document of their own (``openapi``), and keep out of the site's.
     schema = None
-
-    def get_authenticators(self) -> list[BaseAuthentication]:
-        paths = conf.get().AUTHENTICATION_CLASSES
-        if paths is None:
-            return super().get_authenticators()
-        return [import_string(path)() for path in paths]
-
-    def get_permissions(self) -> list[Any]:
-        paths = conf.get().PERMISSION_CLASSES
-        if paths is None:
-            return list(super().get_permissions())
-        return [import_string(path)() for path in paths]
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return errors.handle
@@ -81,11 +66,18 @@ class WorkflowsView(APIView):
         user = self.request.user
         return user if user is not None and user.is_authenticated else None
 
+    def reader(self) -> str:
+        """Return whom a stream counts for (MAX_STREAMS_PER_USER): a user, or else an address."""
+        user = self.owner()
+        # The address as the site's throttling sees it (NUM_PROXIES).
+        return f"user {user.pk}" if user is not None else f"address {BaseThrottle().get_ident(self.request)}"
+
     def handler(self, handler_id: str) -> Handler:
-        """Return a handler that the user may see.
+        """Return a handler with which the user may do what is asked for.
 
         Raises:
-            HandlerNotFound: there is none with that id.
+            HandlerNotFound: there is none with that id, or the user may not know of it.
+            PermissionDenied: the user may read it, and no more.
         """
         found = handlers.find(handler_id)
         self.check_object_permissions(self.request, found)
@@ -107,26 +99,20 @@ def _body(request: Request) -> dict[str, Any]:
     data = django_request.read(limit + 1)
     if len(data) > limit:
         raise TooLarge(f"The body is larger than {limit} bytes")
-    try:
-        parsed = json.loads(data)
-    except RecursionError:
-        raise InvalidRequest("Invalid JSON body: it is nested too deeply") from None
-    except ValueError as error:
-        raise InvalidRequest(f"Invalid JSON body: {error}") from None
+    parsed = limits.load_json(data)
     if not isinstance(parsed, dict):
-        raise InvalidRequest(f"The body must be a JSON object, got {_json_type(parsed)}")
+        raise InvalidRequest(f"The body must be a JSON object, got {limits.json_type(parsed)}")
     return parsed
-
-
-def _json_type(value: Any) -> str:
-    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 def _flag(request: Request, name: str, default: bool) -> bool:
     """Read a boolean parameter: only "true", in any case, is true."""
     value = request.query_params.get(name)
     return default if value is None else value.lower() == "true"
+
+
+def _idempotency_key(request: Request) -> str | None:
+    return idempotency.read_header(request.headers.get(idempotency.HEADER))
 
 
 def _concerns(what: Handler | Start) -> dict[str, str]:
@@ -142,6 +128,9 @@ class HealthView(WorkflowsView):
 
     def get_permissions(self) -> list[BasePermission]:
         return [AllowAny()]
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        return []
 
     def get(self, request: Request) -> HttpResponse:
         try:
@@ -160,11 +149,15 @@ class NotFoundView(WorkflowsView):
 
 
 class WorkflowListView(WorkflowsView):
+    actions = {"GET": "describe"}
+
     def get(self, request: Request) -> HttpResponse:
-        return _json({"workflows": registry.names()})
+        return _json({"workflows": [served.name for served in self.visible_workflows()]})
 
 
 class WorkflowSchemaView(WorkflowsView):
+    actions = {"GET": "describe"}
+
     def get(self, request: Request, name: str) -> HttpResponse:
         workflow = registry.get(name).workflow
         return _json(
@@ -176,17 +169,24 @@ class WorkflowSchemaView(WorkflowsView):
 
 
 class WorkflowEventsView(WorkflowsView):
+    actions = {"GET": "describe"}
+
+    def workflow_not_found(self, name: str) -> WorkflowNotFound:
+        # The reference's words here.
+        return WorkflowNotFound(f"Workflow '{name}' not found")
+
     def get(self, request: Request, name: str) -> HttpResponse:
         try:
             served = registry.get(name)
         except WorkflowNotFound:
-            # The reference's words here.
-            raise WorkflowNotFound(f"Workflow '{name}' not found") from None
+            raise self.workflow_not_found(name) from None
         events = [*served.workflow.events, *served.additional_events]
         return _json({"events": [serializers.event_schema(event) for event in events]})
 
 
 class WorkflowRepresentationView(WorkflowsView):
+    actions = {"GET": "describe"}
+
     def get(self, request: Request, name: str) -> HttpResponse:
         graph = get_workflow_representation(registry.get(name).workflow).model_dump()
         for node in graph["nodes"]:
@@ -201,6 +201,8 @@ class WorkflowRepresentationView(WorkflowsView):
 class _StartView(WorkflowsView):
     """What both ways to start a run share."""
 
+    actions = {"POST": "start"}
+
     def prepare(self, request: Request, name: str) -> Start:
         served = registry.get(name)
         body = _body(request)
@@ -208,7 +210,7 @@ class _StartView(WorkflowsView):
         if kwargs is None:
             kwargs = {}
         if not isinstance(kwargs, dict):
-            raise InvalidRequest(f"kwargs must be an object, got {_json_type(kwargs)}")
+            raise InvalidRequest(f"kwargs must be an object, got {limits.json_type(kwargs)}")
         handler_id = body.get("handler_id")
         if handler_id == "":
             handler_id = None
@@ -218,11 +220,29 @@ class _StartView(WorkflowsView):
             handler_id=handler_id,
             context=body.get("context"),
             owner=self.owner(),
+            key=_idempotency_key(request),
         )
-        if start.chosen:
-            with contextlib.suppress(HandlerNotFound):
-                handlers.check_continuation(self.handler(start.handler_id), name)
-        return start
+        most = conf.get().MAX_RUNS_PER_USER
+        if most is not None:
+            start = replace(start, most=most)
+            if start.key is None:
+                # A repetition, which only the store can tell, takes no room.
+                handlers.check_room([start])
+        return self.continuing(start) if start.chosen else start
+
+    def continuing(self, start: Start) -> Start:
+        """Return a start under a chosen id, made fast to the handler that the user may continue.
+
+        Raises:
+            HandlerNotFound: the id is somebody else's.
+        """
+        try:
+            found = handlers.find(start.handler_id)
+        except HandlerNotFound:
+            return replace(start, continues=NEW)
+        self.check_object_permissions(self.request, found)
+        handlers.check_continuation(found, start)
+        return replace(start, continues=found.pk)
 
 
 class RunView(_StartView):
@@ -249,51 +269,11 @@ class RunNowaitView(_StartView):
 
 class HandlerListView(WorkflowsView):
     def get(self, request: Request) -> HttpResponse:
-        found = Handler.objects.using(database.alias()).newest_first()
-        statuses = _values(request, "status")
-        if statuses is not None:
-            found = found.with_status(set(statuses) & set(Handler.Status.values))
-        names = _values(request, "workflow_name")
-        if names is not None:
-            found = found.of_workflows(name for name in names if registry.NAME.fullmatch(name))
-        limit = self._limit(request)
-        cursor = request.query_params.get("cursor")
-        if cursor:
-            found = found.after_cursor(*_read_cursor(cursor))
-        page = list(found[: limit + 1])
-        more = len(page) > limit
-        page = page[:limit]
-        return _json(serializers.handler_list(page, _write_cursor(page[-1]) if more else None))
-
-    @staticmethod
-    def _limit(request: Request) -> int:
-        value = request.query_params.get("limit") or str(PAGE_SIZE)
-        if not (value.isascii() and value.isdigit() and len(value) <= 6 and 1 <= int(value) <= PAGE_SIZE):
-            raise InvalidRequest(f"limit must be a number from 1 to {PAGE_SIZE}, got {value!r}")
-        return int(value)
-
-
-def _values(request: Request, name: str) -> list[str] | None:
-    """Read a parameter that may be repeated; None when it is not there or empty."""
-    values = [value.strip() for value in request.query_params.getlist(name) if value.strip()]
-    return values or None
-
-
-def _write_cursor(handler: Handler) -> str:
-    text = f"{handler.started_at.isoformat()}|{handler.pk}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, int]:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        moment, _, key = text.partition("|")
-        number = int(key)
-        if not 0 < number < 2**63:
-            raise ValueError
-        return datetime.fromisoformat(moment), number
-    except (ValueError, binascii.Error):
-        raise InvalidRequest("cursor must be the next_cursor of an earlier page") from None
+        visible, is_exact = self.visible_handlers()
+        page, next_cursor = lists.page(visible, request.query_params, request.user)
+        if not is_exact:
+            page = [handler for handler in page if self.may_read(handler)]
+        return _json(serializers.handler_list(page, next_cursor))
 
 
 _STATUS_CODES = {Handler.Status.RUNNING: 202, Handler.Status.COMPLETED: 200}
@@ -318,12 +298,17 @@ class ResultView(WorkflowsView):
 
 
 class CancelView(WorkflowsView):
+    def action_of(self, request: Request) -> str:
+        if request.method != "POST":
+            return "read"
+        return "purge" if _flag(request, "purge", False) else "cancel"
+
     def post(self, request: Request, handler_id: str) -> HttpResponse:
         handler = self.handler(handler_id)
-        if _flag(request, "purge", False):
+        if self.action == "purge":
 
             async def purge() -> Answer:
-                await service.apurge(handler)
+                await service.apurge_handler(handler)
                 return 200, b'{"status":"deleted"}'
 
             return Handoff(Waiting(purge, **_concerns(handler)))
@@ -333,7 +318,7 @@ class CancelView(WorkflowsView):
 
         async def cancel() -> Answer:
             try:
-                await service.acancel(handler)
+                await service.acancel_run(handler)
             except HandlerFinished:
                 raise HandlerNotFound from None
             return 200, b'{"status":"cancelled"}'
@@ -342,6 +327,8 @@ class CancelView(WorkflowsView):
 
 
 class EventsView(WorkflowsView):
+    actions = {"POST": "answer"}
+
     def get(self, request: Request, handler_id: str) -> HttpResponse:
         sse = _flag(request, "sse", True)
         after = _after_sequence(request)
@@ -357,16 +344,7 @@ class EventsView(WorkflowsView):
             response = HttpResponse(status=204)
             del response["Content-Type"]
             return response
-        if after > last:
-            raise InvalidRequest(f"after_sequence {after} is past the end of the event log (last sequence {last})")
-        reading = Reading(
-            handler=handler.pk,
-            run=handler.run,
-            after=max(after, -1),
-            sse=sse,
-            internal=_flag(request, "include_internal", False),
-            qualified_name=_flag(request, "include_qualified_name", True),
-        )
+        reading = _reading(self, handler, after, last, sse=sse)
         if request.method == "HEAD":
             return HttpResponse(content_type=reading.content_type.decode())
         consumer = EventStreamConsumer()
@@ -379,13 +357,52 @@ class EventsView(WorkflowsView):
         if not event:
             raise InvalidRequest("Event data is required")
         handler = self.handler(handler_id)
-        letter = service.prepare_event(handler, event, step=body.get("step"))
+        letter = service.prepare_event(handler, event, step=body.get("step"), key=_idempotency_key(request))
 
         async def post() -> Answer:
             await service.apost(letter)
             return 200, b'{"status":"sent"}'
 
         return Handoff(Waiting(post, **_concerns(handler)))
+
+
+class SocketView(WorkflowsView):
+    """The handshake of ``WS /ws/events/{handler_id}``, which the gate sends through Django as a GET."""
+
+    def get(self, request: Request, handler_id: str) -> HttpResponse:
+        if SOCKET not in getattr(request._request, "scope", {}):
+            response = _json({"detail": "This is a WebSocket: connect with ws:// or wss://"}, status=426)
+            response["Upgrade"] = "websocket"
+            return response
+        after = _after_sequence(request)
+        handler = self.handler(handler_id)
+        last = eventlog.last_sequence(handler.pk, handler.run)
+        consumer = EventSocketConsumer()
+        consumer.handler_id = handler_id
+        consumer.reading = _reading(self, handler, last if after is None else after, last, sse=False)
+        return Handoff(consumer)
+
+
+def _reading(view: WorkflowsView, handler: Handler, after: int, last: int, *, sse: bool) -> Reading:
+    """Return what a reader wants to see from a position on.
+
+    Args:
+        view: whose request it is.
+        after: position of the last event that the reader has.
+        last: position of the last event that there is.
+        sse: see :class:`Reading`.
+    """
+    if after > last and not handler.has_ended:
+        raise InvalidRequest(f"after_sequence {after} is past the end of the event log (last sequence {last})")
+    return Reading(
+        handler=handler.pk,
+        run=handler.run,
+        after=max(after, -1),
+        sse=sse,
+        internal=_flag(view.request, "include_internal", False),
+        qualified_name=_flag(view.request, "include_qualified_name", True),
+        reader=view.reader(),
+    )
 
 
 def _after_sequence(request: Request) -> int | None:

@@ -14,9 +14,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 from django.urls import NoReverseMatch, reverse
 
-from django_workflows import checks, conf, registry
+from django_workflows import checks, conf, registry, relay
 from django_workflows.runtime import supervisor
 
 logger = logging.getLogger("django_workflows")
@@ -55,6 +56,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.check_migrations()
         self.check(tags=[checks.SERVING_TAG], include_deployment_checks=True)
+        # This thread is the server's from here on, and asks the database nothing more.
+        connections.close_all()
         host, port, server = options["host"], options["port"], options["server"]
         if not 0 < port < 65536:
             raise CommandError(f"--port must be a number from 1 to 65535, got {port}")
@@ -99,6 +102,8 @@ class Command(BaseCommand):
             root_path=getattr(settings, "FORCE_SCRIPT_NAME", "") or "",
             server_name="daphne",
             verbosity=0,
+            websocket_max_message_size=_message_size(),
+            websocket_max_frame_size=_message_size(),
         ).run()
 
     def _run_uvicorn(self, host: str, port: int) -> None:
@@ -116,6 +121,7 @@ class Command(BaseCommand):
             lifespan="on",
             log_config=None,
             access_log=False,
+            ws_max_size=_message_size(),
             timeout_graceful_shutdown=10,
         )
 
@@ -135,6 +141,14 @@ class Command(BaseCommand):
             backpressure=BACKLOG,
             log_access=False,
         ).serve()
+
+
+def _message_size() -> int:
+    """Return how many bytes of a WebSocket's message the server reads before it closes the connection.
+
+    More than is allowed, so that one that is too large is mostly answered with a reason.
+    """
+    return 2 * conf.get().MAX_BODY_SIZE
 
 
 def _application() -> Any:
@@ -166,6 +180,7 @@ def _exit() -> None:
 
     Python would wait for their threads, for hours if need be.
     """
+    relay.stop()
     if any(t.name.startswith("django-workflows-step") for t in threading.enumerate()):
         logging.shutdown()
         sys.stdout.flush()
