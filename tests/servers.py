@@ -279,58 +279,118 @@ class Database:
 
     Args:
         vendor: as tests/settings.py knows it; the one that the environment chooses by default.
+        address: variables that say where its server is (PGPORT, MYSQL_TCP_PORT...), when not where the others are.
     """
 
     environment: dict[str, str]
 
-    def __init__(self, vendor: str | None = None) -> None:
+    def __init__(self, vendor: str | None = None, **address: str) -> None:
         self.vendor = vendor or os.environ.get("DATABASE_VENDOR", "sqlite")
+        self._address = address
 
     def __enter__(self) -> Self:
-        template = _template(self.vendor)
+        template = _template(self.vendor, *self._address.items())
         self._directory = tempfile.mkdtemp(prefix="django-workflows-server-")
-        self.environment = {"DATABASE_VENDOR": self.vendor, "DATABASE_DIRECTORY": self._directory}
-        if self.vendor == "postgresql":
-            self.environment["DATABASE_NAME"] = self._name = f"django_workflows_{secrets.token_hex(6)}"
-            _administer(f'CREATE DATABASE "{self._name}" TEMPLATE "{template["DATABASE_NAME"]}"')
-        else:
+        self.environment = {**template, "DATABASE_DIRECTORY": self._directory}
+        if self.vendor == "sqlite":
             shutil.copytree(template["DATABASE_DIRECTORY"], self._directory, dirs_exist_ok=True)
+        else:
+            self.environment["DATABASE_NAME"] = _new_name()
+            _COPIES[self.vendor](template, self.environment["DATABASE_NAME"])
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.vendor == "postgresql":
-            _administer(f'DROP DATABASE "{self._name}" WITH (FORCE)')
-        shutil.rmtree(self._directory, ignore_errors=True)
+        _drop(self.environment)
 
 
 @cache
-def _template(vendor: str) -> dict[str, str]:
+def _template(vendor: str, *address: tuple[str, str]) -> dict[str, str]:
     """Make the database that the others are copies of, and return its environment."""
     environment = {
+        **dict(address),
         "DATABASE_VENDOR": vendor,
         "DATABASE_DIRECTORY": tempfile.mkdtemp(prefix="django-workflows-server-"),
     }
-    atexit.register(shutil.rmtree, environment["DATABASE_DIRECTORY"], ignore_errors=True)
-    if vendor == "postgresql":
-        environment["DATABASE_NAME"] = name = f"django_workflows_{secrets.token_hex(6)}"
-        _administer(f'CREATE DATABASE "{name}"')
-        atexit.register(_administer, f'DROP DATABASE "{name}" WITH (FORCE)')
+    if vendor != "sqlite":
+        environment["DATABASE_NAME"] = name = _new_name()
+        administer(environment, f"CREATE DATABASE {name}")
+    if not address:
+        # A server of a test's own is gone by then.
+        atexit.register(_drop, environment)
     manage("migrate", "--verbosity=0", environment=environment)
     return environment
 
 
-def _administer(statement: str) -> None:
-    import psycopg
+def _new_name() -> str:
+    return f"django_workflows_{secrets.token_hex(6)}"
 
-    with psycopg.connect(
-        dbname="postgres",
-        host=os.environ.get("PGHOST", HOST),
-        port=os.environ.get("PGPORT", "5432"),
-        user=os.environ.get("PGUSER", "postgres"),
-        password=os.environ.get("PGPASSWORD", ""),
-        autocommit=True,
-    ) as connection:
-        connection.execute(statement.encode())
+
+def _drop(environment: Mapping[str, str]) -> None:
+    if environment["DATABASE_VENDOR"] != "sqlite":
+        force = " WITH (FORCE)" if environment["DATABASE_VENDOR"] == "postgresql" else ""
+        administer(environment, f"DROP DATABASE {environment['DATABASE_NAME']}{force}")
+    shutil.rmtree(environment["DATABASE_DIRECTORY"], ignore_errors=True)
+
+
+def _copy_postgresql(template: Mapping[str, str], name: str) -> None:
+    administer(template, f"CREATE DATABASE {name} TEMPLATE {template['DATABASE_NAME']}")
+
+
+def _copy_mariadb(template: Mapping[str, str], name: str) -> None:
+    """Make each table again and copy its rows: MariaDB has no templates."""
+    source = template["DATABASE_NAME"]
+    tables = [row[0] for row in administer(template, f"SHOW TABLES IN {source}")]
+    created = [administer(template, f"SHOW CREATE TABLE {source}.{table}")[0][1] for table in tables]
+    administer(
+        template,
+        "SET foreign_key_checks = 0",
+        f"CREATE DATABASE {name}",
+        f"USE {name}",
+        *created,
+        *(f"INSERT INTO {table} SELECT * FROM {source}.{table}" for table in tables),
+    )
+
+
+_COPIES = {"postgresql": _copy_postgresql, "mariadb": _copy_mariadb}
+
+
+def administer(environment: Mapping[str, str], *statements: str) -> list[tuple[Any, ...]]:
+    """Execute statements on a database server, outside of any transaction; returns the rows of the last.
+
+    Args:
+        environment: of a :class:`Database`; what it does not say comes from this process's environment.
+        statements: one by one, in one connection.
+    """
+    variables = {**os.environ, **environment}
+    connection: Any
+    if environment["DATABASE_VENDOR"] == "postgresql":
+        import psycopg
+
+        connection = psycopg.connect(
+            dbname="postgres",
+            host=variables.get("PGHOST", HOST),
+            port=variables.get("PGPORT", "5432"),
+            user=variables.get("PGUSER", "postgres"),
+            password=variables.get("PGPASSWORD", ""),
+            autocommit=True,
+        )
+    else:
+        import MySQLdb
+
+        connection = MySQLdb.connect(
+            host=variables.get("MYSQL_HOST", HOST),
+            port=int(variables.get("MYSQL_TCP_PORT", "3306")),
+            user=variables.get("MYSQL_USER", "root"),
+            password=variables.get("MYSQL_PWD", ""),
+            autocommit=True,
+        )
+    try:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall()) if cursor.description else []
+    finally:
+        connection.close()
 
 
 def manage(*arguments: str, environment: Mapping[str, str], site: str = "tests.settings") -> str:

@@ -1,8 +1,10 @@
-"""Settings of the test suite. The database is chosen by DATABASE_VENDOR: sqlite (default) or postgresql."""
+"""Settings of the test suite. DATABASE_VENDOR chooses the database: sqlite (default), postgresql or mariadb."""
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 SECRET_KEY = "only for tests"
 DEBUG = False
@@ -51,29 +53,40 @@ TEMPLATES = [
     }
 ]
 
-_DIRECTORY = Path(os.environ.get("DATABASE_DIRECTORY") or tempfile.mkdtemp(prefix="django-workflows-tests-"))
 
-if os.environ.get("DATABASE_VENDOR", "sqlite") == "postgresql":
-    DATABASES = {
-        "default": {
+def database(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the entry of DATABASES that variables describe."""
+    vendor = environment.get("DATABASE_VENDOR", "sqlite")
+    name = environment.get("DATABASE_NAME", "django_workflows")
+    if vendor == "postgresql":
+        return {
             "ENGINE": "django.db.backends.postgresql",
-            "NAME": os.environ.get("DATABASE_NAME", "django_workflows"),
-            "HOST": os.environ.get("PGHOST", "127.0.0.1"),
-            "PORT": os.environ.get("PGPORT", "5432"),
-            "USER": os.environ.get("PGUSER", "postgres"),
-            "PASSWORD": os.environ.get("PGPASSWORD", ""),
+            "NAME": name,
+            "HOST": environment.get("PGHOST", "127.0.0.1"),
+            "PORT": environment.get("PGPORT", "5432"),
+            "USER": environment.get("PGUSER", "postgres"),
+            "PASSWORD": environment.get("PGPASSWORD", ""),
         }
-    }
-else:
-    DATABASES = {
-        "default": {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": _DIRECTORY / "db.sqlite3",
-            "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
-            # A file: an in-memory database would not be shared with the runtime's threads.
-            "TEST": {"NAME": _DIRECTORY / "test.sqlite3"},
+    if vendor == "mariadb":
+        return {
+            "ENGINE": "django.db.backends.mysql",
+            "NAME": name,
+            "HOST": environment.get("MYSQL_HOST", "127.0.0.1"),
+            "PORT": environment.get("MYSQL_TCP_PORT", "3306"),
+            "USER": environment.get("MYSQL_USER", "root"),
+            "PASSWORD": environment.get("MYSQL_PWD", ""),
         }
+    directory = Path(environment.get("DATABASE_DIRECTORY") or tempfile.mkdtemp(prefix="django-workflows-tests-"))
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": directory / "db.sqlite3",
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
+        # A file: an in-memory database would not be shared with the runtime's threads.
+        "TEST": {"NAME": directory / "test.sqlite3"},
     }
+
+
+DATABASES = {"default": database(os.environ)}
 
 DJANGO_WORKFLOWS = {
     "WORKFLOWS": {},

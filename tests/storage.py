@@ -64,6 +64,23 @@ def rolled_back() -> Iterator[None]:
         transaction.set_rollback(True)
 
 
+def terminate_other_connections() -> None:
+    """End every other connection to the test database, as a restart of its server does."""
+    vendor = connections["default"].vendor
+    with connections["default"].cursor() as cursor:
+        if vendor == "postgresql":
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return
+        cursor.execute(
+            "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        )
+        for (number,) in cursor.fetchall():
+            cursor.execute(f"KILL {number}")
+
+
 def race(*calls: Callable[[], Any]) -> list[Any]:
     """Call all at the same moment, each in a thread with connections of its own.
 

@@ -17,8 +17,8 @@ ROOT = Path(django_workflows.__file__).parent
 # A module imports only modules that stand before it; those of one line may not import each other.
 LAYERS = [
     ["exceptions"],
-    ["conf"],
-    ["registry"],
+    ["conf", "idempotency"],
+    ["registry", "limits", "layout", "compact"],
     ["serialization", "database"],
     ["querysets"],
     ["models"],
@@ -27,6 +27,7 @@ LAYERS = [
     ["handlers"],
     ["retention"],
     ["notify"],
+    ["relay"],
     ["runtime"],
     ["service"],
     ["stream"],
@@ -35,8 +36,9 @@ LAYERS = [
     ["lifecycle"],
     ["asgi"],
     ["debugger"],
-    ["urls"],
+    ["urls", "permissions"],
     ["admin", "checks", "signals", "testing"],
+    ["templatetags"],
     ["management"],
     ["apps"],
 ]
@@ -55,7 +57,7 @@ ENGINE_PUBLIC = {
     "workflows.retry_policy",
 }
 # Who may import more than these.
-ENGINE_USERS = {"registry", "serialization", "runtime"}
+ENGINE_USERS = {"registry", "serialization", "compact", "runtime"}
 # A context that comes with a start is taken apart by the engine's own helpers.
 ENGINE_EXCEPTIONS = {
     ("service", "workflows.context.state_store"),

@@ -141,7 +141,7 @@ def test_manage_py_check_runs_them(tmp_path: Path) -> None:
 def test_every_id_is_described() -> None:
     described = {line.split()[0] for line in str(checks.__doc__).splitlines() if line[:2] in ("E0", "W0")}
 
-    assert described == {f"E{n:03}" for n in range(1, 14)} | {"W001", "W002", "W003"}
+    assert described == {f"E{n:03}" for n in range(1, 14)} | {"W001", "W002", "W003", "W004"}
 
 
 # --- settings ------------------------------------------------------------------------------------------
@@ -353,6 +353,8 @@ def test_an_asgi_application_that_cannot_be_imported_is_left_to_the_server(setti
         ("PERMISSION_CLASSES", "nowhere.Permission", "cannot be imported"),
         ("PERMISSION_CLASSES", f"{__name__}.NUMBER", "is not a class with has_permission()"),
         ("PERMISSION_CLASSES", "rest_framework.authentication.SessionAuthentication", "has_permission()"),
+        ("THROTTLE_CLASSES", "nowhere.Throttle", "cannot be imported"),
+        ("THROTTLE_CLASSES", IS_AUTHENTICATED, "is not a class with allow_request()"),
         ("AUTHENTICATION_CLASSES", "nowhere.Authentication", "cannot be imported"),
         ("AUTHENTICATION_CLASSES", IS_AUTHENTICATED, "is not a class with authenticate()"),
         ("AUTHENTICATION_CLASSES", f"{__name__}.composed", "is not a class with authenticate()"),
@@ -364,6 +366,16 @@ def test_api_classes_that_are_none(settings: Any, setting: str, path: str, probl
     assert only_message().id == "django_workflows.E012"
     assert only_message().msg.startswith(f"DJANGO_WORKFLOWS[{setting!r}]: {path!r}")
     assert problem in only_message().msg
+
+
+@pytest.mark.parametrize("path", ["nowhere.Class", f"{__name__}.configure"])
+def test_a_workflows_classes_that_are_none(settings: Any, path: str) -> None:
+    entry = {"workflow": "tests.access.workflows.echo", "permission_classes": [IS_AUTHENTICATED, path]}
+    configure(settings, WORKFLOWS={"echo": entry})
+
+    assert only_message().id == "django_workflows.E012"
+    where = "DJANGO_WORKFLOWS['WORKFLOWS']['echo']['permission_classes']"
+    assert only_message().msg.startswith(f"{where}: {path!r}")
 
 
 @pytest.mark.parametrize("setting", ["DEFAULT_PERMISSION_CLASSES", "DEFAULT_AUTHENTICATION_CLASSES"])
@@ -379,10 +391,19 @@ def test_good_api_classes(settings: Any) -> None:
     configure(
         settings,
         AUTHENTICATION_CLASSES=["rest_framework.authentication.TokenAuthentication"],
-        PERMISSION_CLASSES=[IS_AUTHENTICATED, f"{__name__}.composed"],
+        PERMISSION_CLASSES=[IS_AUTHENTICATED, f"{__name__}.composed", "django_workflows.permissions.IsOwner"],
+        THROTTLE_CLASSES=["rest_framework.throttling.UserRateThrottle"],
     )
 
     assert ids() == []
+
+
+@pytest.mark.parametrize("name", ["IsOwner", "HasModelPermission"])
+def test_our_own_classes_let_nobody_in_who_is_nobody(settings: Any, name: str) -> None:
+    configure(settings, PERMISSION_CLASSES=[f"django_workflows.permissions.{name}"])
+    settings.DEBUG = False
+
+    assert checks.check_anonymous_access() == []
 
 
 @pytest.mark.parametrize(
@@ -431,3 +452,25 @@ def test_an_api_that_is_open_on_purpose(settings: Any) -> None:
     settings.SILENCED_SYSTEM_CHECKS = ["django_workflows.E013"]
 
     assert only_message().is_silenced()
+
+
+# --- hints ---------------------------------------------------------------------------------------------
+
+
+def test_a_channel_layer_in_memory_reaches_nobody(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    assert only_message().id == "django_workflows.W004"
+    # Somebody who is developing need not hear it.
+    assert django_checks.run_checks(tags=[checks.TAG]) == []
+
+    configure(settings, CHANNEL_LAYER=None)
+    assert messages() == []
+
+
+def test_a_channel_layer_of_redis_is_fine(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"hints": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"}}
+    assert messages() == []
+    configure(settings, CHANNEL_LAYER="hints")
+    assert messages() == []
+    configure(settings, CHANNEL_LAYER="other")
+    assert only_message().id == "django_workflows.E001"

@@ -34,10 +34,12 @@ def test_a_path_is_the_short_form_of_an_entry(settings: Any) -> None:
         "WORKFLOWS": {
             "short": "shop.flows.Greeting",
             "long": {"workflow": "shop.flows.Greeting", "additional_events": ["shop.flows.Answer"]},
+            "guarded": {"workflow": "shop.flows.Greeting", "permission_classes": ["shop.flows.Refuse"]},
         }
     }
 
-    short, long = conf.get().WORKFLOWS.values()
+    short, long, guarded = conf.get().WORKFLOWS.values()
+    assert guarded.permission_classes == ("shop.flows.Refuse",)
     assert (short.workflow, short.additional_events) == ("shop.flows.Greeting", ())
     assert (long.workflow, long.additional_events) == ("shop.flows.Greeting", ("shop.flows.Answer",))
 
@@ -54,6 +56,8 @@ def test_a_path_is_the_short_form_of_an_entry(settings: Any) -> None:
         ({"WORKFLOWS": {"greet": {"additional_events": []}}}, "WORKFLOWS.greet.workflow: "),
         ({"WORKFLOWS": {"greet": {"workflow": "a.B", "additional_events": "a.C"}}}, "WORKFLOWS.greet.additional"),
         ({"DATABASE": "runs"}, "DATABASE: 'runs' is not an alias of settings.DATABASES"),
+        ({"CHANNEL_LAYER": "hints"}, "CHANNEL_LAYER: 'hints' is not an alias of settings.CHANNEL_LAYERS"),
+        ({"CHANNEL_LAYER": 3}, "CHANNEL_LAYER: "),
         ({"IDLE_TIMEOUT": 0}, "IDLE_TIMEOUT: "),
         ({"IDLE_TIMEOUT": True}, "IDLE_TIMEOUT: "),
         ({"IDLE_TIMEOUT": float("inf")}, "IDLE_TIMEOUT: "),
@@ -86,3 +90,15 @@ def test_every_problem_is_said(settings: Any) -> None:
 def test_settings_cannot_be_changed_by_accident() -> None:
     with pytest.raises(ValueError, match="frozen"):
         conf.get().EXECUTE = False
+
+
+def test_the_default_channel_layer_need_not_be_there(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {}
+    assert conf.channel_layer() is None
+
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "a.Layer"}, "hints": {"BACKEND": "b.Layer"}}
+    assert conf.channel_layer() == "default"
+    settings.DJANGO_WORKFLOWS = {"CHANNEL_LAYER": "hints"}
+    assert conf.channel_layer() == "hints"
+    settings.DJANGO_WORKFLOWS = {"CHANNEL_LAYER": None}
+    assert conf.channel_layer() is None

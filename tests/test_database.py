@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,12 +24,22 @@ from django.utils import timezone
 
 from django_workflows import database, handlers, leases
 from django_workflows.exceptions import HandlerNotFound
-from django_workflows.models import Context, Handler, Worker
-from tests.storage import PATIENCE, a_run, a_start, a_worker, race, rolled_back
+from django_workflows.models import Context, Event, Handler, Worker
+from tests.storage import (
+    PATIENCE,
+    a_run,
+    a_start,
+    a_worker,
+    race,
+    rolled_back,
+    terminate_other_connections,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 sqlite_only = pytest.mark.skipif(connections["default"].vendor != "sqlite", reason="about SQLite")
+# Nor a server, whose connections can break.
+row_locks_only = pytest.mark.skipif(connections["default"].vendor == "sqlite", reason="SQLite has no row locks")
 postgresql_only = pytest.mark.skipif(connections["default"].vendor != "postgresql", reason="about PostgreSQL")
 
 
@@ -39,18 +52,34 @@ def _readers() -> Iterator[None]:
 # --- statements ----------------------------------------------------------------------------------------
 
 
-def test_insert_fills_in_the_keys() -> None:
-    rows = database.insert(Handler, [a_start().row() for _ in range(3)])
+@pytest.mark.parametrize("count", [3, 250])
+def test_insert_fills_in_the_keys(count: int) -> None:
+    rows = database.insert(Handler, [a_start().row() for _ in range(count)], unique="run_id")
 
-    assert len({row.pk for row in rows}) == 3
+    assert len({row.pk for row in rows}) == count
     assert [Handler.objects.get(pk=row.pk).handler_id for row in rows] == [row.handler_id for row in rows]
 
 
 def test_insert_of_one_and_of_none() -> None:
-    (row,) = database.insert(Handler, [a_start().row()])
+    (row,) = database.insert(Handler, [a_start().row()], unique="run_id")
 
     assert Handler.objects.get().pk == row.pk
-    assert database.insert(Handler, []) == []
+    assert database.insert(Handler, [], unique="run_id") == []
+
+
+def test_insert_writes_what_the_orm_writes() -> None:
+    (ours,) = database.insert(Handler, [a_start(worker=None).row()], unique="run_id")
+    theirs = a_start().row()
+    theirs.started_at = theirs.updated_at = ours.started_at
+    theirs.save(force_insert=True)
+
+    names = {"id", "handler_id", "run_id"}
+    written, expected = (
+        {name: value for name, value in row.items() if name not in names}
+        for row in Handler.objects.order_by("pk").values()
+    )
+    assert written == expected
+    assert (ours._state.adding, ours._state.db) == (theirs._state.adding, theirs._state.db)
 
 
 def test_upsert_writes_only_what_it_is_told() -> None:
@@ -66,7 +95,7 @@ def test_upsert_writes_only_what_it_is_told() -> None:
     assert (found.state, found.snapshot) == ("new", "old")
 
 
-@postgresql_only
+@row_locks_only
 def test_a_locked_row_can_be_skipped() -> None:
     handler = a_run()
 
@@ -136,6 +165,80 @@ def test_which_errors_may_go_away(error: Exception, expected: bool) -> None:
     assert database.is_transient(error) is expected
 
 
+# --- statements of the hot path ------------------------------------------------------------------------
+
+MOMENTS = [
+    datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+    # Another zone, without fractions of a second.
+    datetime(2026, 7, 2, 23, 59, 59, tzinfo=timezone.get_fixed_timezone(120)),
+]
+
+
+def all_columns(model: Any, **filters: Any) -> list[dict[str, Any]]:
+    rows = model.objects.filter(**filters).order_by("pk").values()
+    return [{name: value for name, value in row.items() if name not in ("id", "handler_id")} for row in rows]
+
+
+@pytest.mark.parametrize("count", [1, 2, 250])
+def test_an_insert_statement_writes_what_the_orm_writes(count: int) -> None:
+    columns = ("run", "sequence", "type", "internal", "data", "created_at")
+    rows = [
+        (1, number, "Ä" * 100, number % 2 == 0, f'{{"text": "\U0001f600 %s \' {number}"}}', MOMENTS[number % 2])
+        for number in range(count)
+    ]
+    ours, theirs = a_run(), a_run()
+
+    database.Statement(Event, ("handler", *columns)).execute((ours.pk, *row) for row in rows)
+    Event.objects.bulk_create(Event(handler=theirs, **dict(zip(columns, row, strict=True))) for row in rows)
+
+    assert len(all_columns(Event, handler=ours)) == count
+    assert all_columns(Event, handler=ours) == all_columns(Event, handler=theirs)
+
+
+@pytest.mark.parametrize("moment", [*MOMENTS, None])
+def test_an_update_statement_writes_what_the_orm_writes(moment: datetime | None) -> None:
+    ours, theirs, other = a_run(), a_run(), a_run()
+    columns = ("status", "result", "completed_at", "worker")
+    values = ("completed", '{"value": "%d"}', moment, None)
+
+    database.Statement(Handler, columns, key=("id",)).execute([(*values, ours.pk)])
+    Handler.objects.filter(pk=theirs.pk).update(**dict(zip(columns, values, strict=True)))
+
+    written, expected = (
+        Handler.objects.filter(pk=run.pk).values("status", "result", "completed_at", "worker", "wake_at").get()
+        for run in (ours, theirs)
+    )
+    assert written == expected
+    assert Handler.objects.get(pk=other.pk).status == "running"
+
+
+def test_a_statement_without_rows_writes_nothing(django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(0):
+        database.Statement(Event, ("handler",)).execute([])
+
+
+def test_a_statement_is_part_of_the_callers_transaction() -> None:
+    run = a_run()
+    with rolled_back():
+        database.Statement(Handler, ("error",), key=("id",)).execute([("why", run.pk)])
+
+    assert Handler.objects.get().error is None
+
+
+def test_a_lookup_finds_what_the_orm_finds(django_assert_num_queries: Any) -> None:
+    runs = [a_run() for _ in range(5)]
+    lookup = database.Lookup(
+        lambda keys: Handler.objects.filter(pk__in=keys, status="running").order_by("pk").values_list("pk", "run")
+    )
+    for number in range(1, len(runs) + 1):
+        keys = [run.pk for run in runs[:number]]
+        with django_assert_num_queries(1):
+            assert lookup(keys) == [(key, 1) for key in keys]
+    with django_assert_num_queries(0):
+        assert lookup([]) == []
+    assert lookup([runs[0].pk, 0, runs[0].pk]) == [(runs[0].pk, 1)]
+
+
 # --- connections ---------------------------------------------------------------------------------------
 
 
@@ -192,6 +295,87 @@ def test_many_threads_that_read_before_they_write_do_not_fail() -> None:
     assert race(*[count] * 4) == [None] * 4
     handler.refresh_from_db()
     assert handler.fence == 1 + 80
+
+
+@row_locks_only
+def test_our_own_connection_does_not_wait_long_for_a_lock(settings: Any) -> None:
+    """Somebody's long transaction must not keep a process's only writer from its heartbeat."""
+    settings.DJANGO_WORKFLOWS = {**settings.DJANGO_WORKFLOWS, "LEASE_TIMEOUT": 6}
+    started, tried = threading.Event(), threading.Event()
+
+    def begin_a_long_transaction() -> None:
+        with database.atomic():
+            a_run("chosen")
+            started.set()
+            assert tried.wait(PATIENCE)
+
+    def want_the_same_id() -> None:
+        database.own_connection()
+        assert started.wait(PATIENCE)
+        try:
+            a_run("chosen")
+        finally:
+            tried.set()
+            database.drop_connection()
+
+    _, error = race(begin_a_long_transaction, want_the_same_id)
+
+    assert isinstance(error, OperationalError)
+    assert database.is_transient(error)
+
+
+@row_locks_only
+def test_who_stands_still_in_a_transaction_keeps_no_locks(settings: Any) -> None:
+    """A process that was stopped, or whose host is gone: the server would wait for its next word for hours."""
+    settings.DJANGO_WORKFLOWS = {**settings.DJANGO_WORKFLOWS, "LEASE_TIMEOUT": 6}
+    connection: Any = connections["default"]
+    if connection.vendor == "mysql" and not connection.mysql_is_mariadb:
+        pytest.skip("MySQL has no such limit")
+    run = a_run(worker=a_worker().pk)
+    holding, taken = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        database.own_connection()
+        try:
+            with database.atomic():
+                assert leases.hold([leases.of(run)])
+                holding.set()
+                assert taken.wait(PATIENCE)
+                Handler.objects.filter(pk=run.pk).update(error="written by the dead")
+        finally:
+            database.drop_connection()
+
+    def take_over() -> int:
+        assert holding.wait(PATIENCE)
+        runs = leases.retire(run.worker_id or 0)
+        taken.set()
+        return runs
+
+    error, runs = race(stand_still, take_over)
+
+    assert runs == 1
+    assert database.is_transient(error)
+    assert Handler.objects.get(pk=run.pk).error is None
+
+
+@postgresql_only
+@pytest.mark.parametrize(("given", "expected"), [({}, "6000"), ({"tcp_user_timeout": 999}, "999")])
+def test_a_host_that_is_gone_is_not_waited_for_long(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], expected: str
+) -> None:
+    settings.DJANGO_WORKFLOWS = {**settings.DJANGO_WORKFLOWS, "LEASE_TIMEOUT": 6}
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", given)
+
+    def look() -> str:
+        connection = database.own_connection()
+        try:
+            connection.ensure_connection()
+            return connection.connection.info.get_parameters()["tcp_user_timeout"]
+        finally:
+            database.drop_connection()
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(look).result() == expected
 
 
 def test_a_dropped_connection_is_opened_anew() -> None:
@@ -256,19 +440,16 @@ async def test_a_read_passes_its_arguments_and_its_errors() -> None:
         await database.read(handlers.find, "nobody")
 
 
-@postgresql_only
+@row_locks_only
 async def test_a_read_is_repeated_when_the_connection_has_died() -> None:
     def process() -> int:
         with connections["default"].cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
+            mysql = connections["default"].vendor == "mysql"
+            cursor.execute("SELECT connection_id()" if mysql else "SELECT pg_backend_pid()")
             return int(cursor.fetchone()[0])
 
-    def kill(pid: int) -> None:
-        with connections["default"].cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
-
     first = await database.read(process)
-    assert await asyncio.to_thread(race, lambda: kill(first)) == [None]
+    assert await asyncio.to_thread(race, terminate_other_connections) == [None]
     assert await database.read(process) != first
 
 
@@ -329,3 +510,25 @@ def test_leases_are_on_the_databases_clock() -> None:
     assert leases.heartbeat(worker.pk)
     worker.refresh_from_db()
     assert abs((timezone.now() - worker.heartbeat_at).total_seconds()) < 60
+
+
+# --- time ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+def test_a_moment_compares_with_the_databases_clock(settings: Any, use_tz: bool, zone: str) -> None:
+    settings.USE_TZ, settings.TIME_ZONE = use_tz, zone
+    now = time.time()
+    worker = a_worker()
+    assert abs(database.seconds(worker.heartbeat_at) - now) < PATIENCE
+    assert abs(database.seconds(database.moment(now)) - now) < 0.001
+
+    run = a_run()
+    for wake_at, is_due in [
+        (database.at_once(), True),
+        (database.moment(now - 60), True),
+        (database.moment(now + 60), False),
+    ]:
+        Handler.objects.filter(pk=run.pk).update(wake_at=wake_at)
+        assert Handler.objects.due().exists() is is_due

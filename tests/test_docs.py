@@ -33,6 +33,7 @@ from django.core.management import BaseCommand, get_commands, load_command_class
 
 from django_workflows import conf
 from django_workflows.api import urls
+from django_workflows.api.permissions import ACTIONS, MODEL_PERMISSIONS
 from tests import servers
 from tests.conftest import require
 from tests.wire import departures
@@ -383,8 +384,9 @@ def test_the_departures_are_those_that_are_tested() -> None:
     assert listed == [(d.name.replace("_", " "), d.reference, d.reason) for d in departures.DIFFERENCES]
 
 
-def test_the_guarantees_name_tests_that_exist() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", prose("docs/guarantees.md"))
+@pytest.mark.parametrize("page", ["docs/guarantees.md", "docs/security.md"])
+def test_what_is_promised_names_tests_that_exist(page: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", prose(page))
     assert named
     for path, name in named:
         assert re.search(rf"def {name}\b", (ROOT / path).read_text()), f"{path}::{name}"
@@ -419,3 +421,18 @@ def test_nobody_is_told_to_install_another_project(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for package in re.findall(r"pip install (?:-\S+ )*[\"']?([\w-]+)", text):
         assert package in {"django-workflow-server", "uvicorn", "granian", "channels-redis"}, f"{page}: {package}"
+
+
+def test_each_point_of_the_security_review_names_a_test() -> None:
+    review = prose("docs/security.md").partition("## The review")[2]
+    points = re.split(r"^### ", review, flags=re.M)[1:]
+    assert len(points) > 5
+    assert all("*Tests.* `tests/" in point for point in points)
+
+
+def test_the_security_page_lists_every_action() -> None:
+    listed = {
+        code(row[0]): set(re.findall(r"`(\w+)`", row[2])) for row in rows("docs/security.md", "Who may do what")
+    }
+    assert listed == {action: set(needed) for action, needed in MODEL_PERMISSIONS.items()}
+    assert tuple(listed) == ACTIONS

@@ -8,7 +8,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from django_workflows import leases, mailbox, retention
-from django_workflows.exceptions import HandlerFinished, HandlerNotFound
+from django_workflows.exceptions import HandlerFinished, HandlerNotFound, KeyReused
 from django_workflows.mailbox import Letter
 from django_workflows.models import Handler, Message, Worker
 from tests.storage import a_run, a_worker, end, race, rolled_back
@@ -65,9 +65,62 @@ def test_the_same_letter_twice_is_one_message(run: Handler, worker: Worker) -> N
 def test_the_same_letter_from_two_at_once_is_one_message(run: Handler, worker: Worker) -> None:
     for _ in range(5):
         letter = a_letter(run)
-        assert race(*[lambda: mailbox.post(letter)] * 4) == [None] * 4  # noqa: B023
+        assert race(*[lambda: mailbox.post(letter)] * 4) == [worker.pk] * 4  # noqa: B023
         assert len(fetch(worker)) == 1
         Message.objects.all().delete()
+
+
+def test_posting_tells_who_executes_the_run(run: Handler, worker: Worker) -> None:
+    assert mailbox.post(a_letter(run)) == worker.pk
+    assert mailbox.post(a_letter(a_run())) is None
+
+
+def test_a_letter_that_was_consumed_long_ago_is_not_delivered_again(run: Handler, worker: Worker) -> None:
+    letter = a_letter(run)
+    mailbox.post(letter)
+    mailbox.consume([message.pk for message in mailbox.fetch(worker.pk, 100)])
+
+    # As a sender does who has not heard of the answer, or a writer who has not heard of its commit.
+    mailbox.post(letter)
+    assert fetch(worker) == []
+    assert not Handler.objects.filter(pk=run.pk, worker=None).exists()
+
+
+def test_a_key_with_another_content_is_refused(run: Handler, worker: Worker) -> None:
+    letter = a_letter(run, '{"value": {"text": "yes"}}', key="k", chosen=True)
+    mailbox.post(letter)
+    mailbox.post(replace(letter))
+
+    for other in (
+        replace(letter, data='{"value": {"text": "no"}}'),
+        replace(letter, step="first"),
+        replace(letter, kind=Message.Kind.CANCEL),
+    ):
+        with pytest.raises(KeyReused):
+            mailbox.post(other)
+    mailbox.consume([message.pk for message in mailbox.fetch(worker.pk, 100)])
+    with pytest.raises(KeyReused):
+        mailbox.post(replace(letter, data='{"value": {"text": "no"}}'))
+    assert Message.objects.count() == 1
+
+
+def test_what_the_events_class_makes_up_may_differ(run: Handler) -> None:
+    letter = a_letter(run, '{"value": {"id": 1, "text": "yes"}}', key="k", chosen=True, invented=frozenset({"id"}))
+    mailbox.post(letter)
+    mailbox.post(replace(letter, data='{"value": {"id": 2, "text": "yes"}}'))
+    with pytest.raises(KeyReused):
+        mailbox.post(replace(letter, data='{"value": {"id": 1, "text": "no"}}'))
+    assert Message.objects.count() == 1
+
+
+def test_a_key_is_one_runs(run: Handler) -> None:
+    other = a_run()
+    end(run)
+    again = a_run("order-42")
+    for handler in (other, again):
+        mailbox.post(a_letter(handler, handler.handler_id, key="k", chosen=True))
+
+    assert Message.objects.count() == 2
 
 
 def test_mail_posted_in_a_transaction_exists_if_it_commits(run: Handler, worker: Worker) -> None:
@@ -117,7 +170,7 @@ def test_posting_does_not_wait_for_the_run_and_does_not_keep_it_waiting(run: Han
 
         def write() -> bool:
             with transaction.atomic():
-                held = leases.hold([lease]) == {lease}
+                held = set(leases.hold([lease])) == {lease}
                 Handler.objects.filter(pk=run.pk).update(error="written meanwhile")
                 return held
 
@@ -125,9 +178,23 @@ def test_posting_does_not_wait_for_the_run_and_does_not_keep_it_waiting(run: Han
     assert Message.objects.count() == 1
 
     with transaction.atomic():
-        assert leases.hold([lease]) == {lease}
-        assert race(lambda: mailbox.post(a_letter(run))) == [None]
+        assert set(leases.hold([lease])) == {lease}
+        assert race(lambda: mailbox.post(a_letter(run))) == [run.worker_id]
     assert Message.objects.count() == 2
+
+    with transaction.atomic():
+        mailbox.post(a_letter(run))
+
+        def end_it() -> None:
+            with transaction.atomic():
+                assert set(leases.hold([lease])) == {lease}
+                end(run)
+
+        assert race(end_it) == [None]
+        assert race(lambda: retention.erase(run.pk)) == [None]
+    assert not Handler.objects.exists()
+    # It came too late.
+    assert mailbox.sweep() == 1
 
 
 # --- delivery ------------------------------------------------------------------------------------------
@@ -160,6 +227,22 @@ def test_known_messages_and_full_runs_are_left_out(run: Handler, worker: Worker)
 
     assert fetch(worker, known=known) == ["second 0", "first 1", "second 1"]
     assert fetch(worker, known=known, full=[second.pk]) == ["first 1"]
+
+
+@pytest.mark.parametrize("known", [mailbox.MAX_NAMED, 40_000])
+def test_a_flood_in_flight_is_left_out(run: Handler, worker: Worker, known: int, settings: Any) -> None:
+    """More than SQLite takes as parameters."""
+    settings.DJANGO_WORKFLOWS = {"WORKFLOWS": {}, "MAX_MAIL_PER_RUN": None}
+    Message.objects.bulk_create(
+        Message(handler=run, run=1, kind="event", data=str(n), key=str(n), created_at=timezone.now())
+        for n in range(known)
+    )
+    in_flight = set(Message.objects.values_list("pk", flat=True))
+    for text in ("a", "b", "c"):
+        mailbox.post(a_letter(run, text))
+
+    assert fetch(worker, 2, known=in_flight) == ["a", "b"]
+    assert fetch(worker, known=in_flight, full=range(10**6, 10**6 + 40_000)) == ["a", "b", "c"]
 
 
 def test_mail_is_consumed_with_the_transaction(run: Handler, worker: Worker) -> None:
@@ -201,6 +284,32 @@ def test_mail_that_nobody_will_take_is_swept(run: Handler, worker: Worker) -> No
     assert mailbox.sweep() == 3
     assert [message.handler_id for message in Message.objects.all()] == [run.pk]
     assert mailbox.sweep() == 0
+
+
+def test_what_was_consumed_long_ago_is_swept_in_portions(
+    run: Handler, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox, "PORTION", 2)
+    long_ago, lately = (timezone.now() - mailbox.MEMORY * factor for factor in (1.1, 0.9))
+    for number in range(5):
+        consumed_at = lately if number == 0 else long_ago
+        Message.objects.create(
+            handler=run, run=1, kind="event", key=str(number), created_at=long_ago, consumed_at=consumed_at
+        )
+    Message.objects.create(handler=run, run=1, kind="event", key="waits", created_at=long_ago)
+
+    assert [mailbox.sweep() for _ in range(3)] == [2, 2, 0]
+    assert {message.key for message in Message.objects.all()} == {"0", "waits"}
+
+
+def test_a_consumed_message_wakes_nobody(worker: Worker) -> None:
+    released = a_run()
+    Handler.objects.filter(pk=released.pk).update(idle_since=timezone.now(), wake_at=None)
+    mailbox.post(a_letter(released))
+    assert list(Handler.objects.runnable()) == [released]
+
+    Message.objects.update(consumed_at=timezone.now())
+    assert list(Handler.objects.runnable()) == []
 
 
 def test_emptying_mailboxes(run: Handler, worker: Worker) -> None:

@@ -611,7 +611,16 @@ def test_the_answers_about_the_server_and_its_workflows(api: Api) -> None:
         for operation in ("get_workflow_schema", "get_workflow_events", "get_workflow_representation"):
             api.call(operation, 200, name)
         assert f"/workflows/{name}/run" in api.document.data["paths"]
-    for operation in ("get_workflow_schema", "get_workflow_events", "get_workflow_representation"):
+    for name in names:
+        api.call("get_accepted_events", 200, name)
+        api.call("get_workflow_layout", 200, name)
+    for operation in (
+        "get_workflow_schema",
+        "get_workflow_events",
+        "get_workflow_representation",
+        "get_accepted_events",
+        "get_workflow_layout",
+    ):
         api.call(operation, 404, "nothing")
 
 
@@ -642,6 +651,9 @@ def test_the_answers_in_a_handlers_life(api: Api) -> None:
     api.call("run_workflow_nowait", 409, "chat", json={"handler_id": "life"})
     api.call("get_handler", 202, "life")
     api.call("get_result", 202, "life")
+    assert api.call("get_handler_context", 200, "life")["handler"]["status"] == "running"
+    assert api.call("get_handler_events", 200, "life", after=-1, limit=2)["run_id"]
+    api.call("get_handler_events", 400, "life", after="soon")
     api.call("send_event", 200, "life", json={"event": {"type": "Tick", "value": {"text": "one"}}})
     api.call("send_event", 400, "life", json={"event": 1})
     api.call("send_event", 200, "life", json={"event": '{"type": "Enough", "value": {}}'})
@@ -651,7 +663,8 @@ def test_the_answers_in_a_handlers_life(api: Api) -> None:
     api.call("send_event", 409, "life", json={"event": {"type": "Tick", "value": {"text": "late"}}})
     api.call("cancel_handler", 404, "life")
     api.call("cancel_handler", 200, "life", purge="true")
-    for operation in ("get_handler", "get_result", "cancel_handler", "stream_events"):
+    gone = ("get_handler", "get_result", "cancel_handler", "stream_events")
+    for operation in (*gone, "get_handler_context", "get_handler_events"):
         api.call(operation, 404, "life")
     api.call("send_event", 404, "life", json={"event": {"type": "Tick", "value": {"text": "late"}}})
 
@@ -659,6 +672,7 @@ def test_the_answers_in_a_handlers_life(api: Api) -> None:
 def test_the_answers_about_runs_that_failed_or_were_cancelled(api: Api) -> None:
     api.call("run_workflow", 500, "failing", json={"handler_id": "failed"})
     api.call("get_handler", 500, "failed")
+    assert api.call("get_handler_context", 200, "failed")["handler"]["error"]
     api.call("get_result", 500, "failed")
     api.call("run_workflow_nowait", 200, "sleeping", json={"handler_id": "cancelled"})
     assert api.call("cancel_handler", 200, "cancelled") == {"status": "cancelled"}
@@ -681,7 +695,8 @@ def test_the_answers_of_streams(api: Api) -> None:
     sent = [json.loads(line.removeprefix("data: ")) for line in sse.splitlines() if line.startswith("data: ")]
     lines = api.call("stream_events", 200, "streamed", after_sequence=-1, sse="false", acquire_timeout=1)
     assert sent[-1] == json.loads(lines.splitlines()[-1])
-    envelope = {"$ref": "#/components/schemas/EventEnvelopeWithMetadata"}
+    envelope = api.document.operation("stream_events")[2]["x-stream-items"]
+    assert envelope == {"$ref": "#/components/schemas/EventEnvelopeWithMetadata"}
     for event in sent:
         assert api.document.errors(envelope, event) == []
     assert api.document.errors(api.document.components["OrderStop"], sent[-1]["value"]) == []

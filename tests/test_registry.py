@@ -284,6 +284,31 @@ def test_a_name_in_the_settings_and_in_a_decorator(settings: Any) -> None:
     assert registry.names() == ["greet"]
 
 
+class Refusing:
+    """Stands for a permission class."""
+
+
+def test_permission_classes_of_a_workflow(settings: Any) -> None:
+    registry.register("decorated", permission_classes=[Refusing])(Greeting)
+    registry.register("plain")(Greeting)
+    entry = {"workflow": f"{__name__}.Greeting", "permission_classes": [f"{__name__}.Refusing"]}
+    serve(settings, configured=entry, short=f"{__name__}.Greeting")
+
+    assert registry.permission_classes("configured") == (Refusing,)
+    assert registry.permission_classes("decorated") == (Refusing,)
+    for name in ("plain", "short", "nothing"):
+        assert registry.permission_classes(name) == ()
+    assert set(registry.guarded()) == {"configured", "decorated"}
+
+
+def test_a_permission_class_that_cannot_be_imported_lets_nobody_in(settings: Any) -> None:
+    entry = {"workflow": f"{__name__}.Greeting", "permission_classes": ["nowhere.Class"]}
+    serve(settings, greet=entry)
+
+    with pytest.raises(ImportError):
+        registry.permission_classes("greet")
+
+
 def test_a_registration_while_workflows_are_built_neither_waits_nor_is_lost() -> None:
     """Whoever registers is in the middle of an import that the building may be waiting for."""
     building, registered = threading.Event(), threading.Event()

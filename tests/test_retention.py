@@ -40,7 +40,7 @@ def test_a_deleted_handler_leaves_nothing() -> None:
     for model in (Tick, Event, Context, Message):
         assert [row.handler_id for row in model.objects.all()] == [other.pk]
     with transaction.atomic():
-        assert leases.hold([leases.of(deleted), leases.of(other)]) == {leases.of(other)}
+        assert set(leases.hold([leases.of(deleted), leases.of(other)])) == {leases.of(other)}
     retention.delete(deleted.pk)
 
 
@@ -51,7 +51,7 @@ def test_a_deletion_waits_for_what_the_owner_is_writing() -> None:
 
     def write() -> bool:
         with transaction.atomic():
-            assert leases.hold([lease]) == {lease}
+            assert set(leases.hold([lease])) == {lease}
             writing.set()
             # Long enough for the deletion to be under way; it must not get ahead.
             overtaken = deleted.wait(0.5)
@@ -126,7 +126,7 @@ def test_a_closed_run_can_write_nothing_more() -> None:
     retention.close(handler.pk)
 
     with transaction.atomic():
-        assert leases.hold([lease]) == set()
+        assert set(leases.hold([lease])) == set()
     assert handlers.find(handler.handler_id).status == Handler.Status.CANCELLED
 
 

@@ -16,7 +16,7 @@ from llama_agents.client.protocol.serializable_events import (
     EventEnvelopeWithMetadata,
     EventValidationError,
 )
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_serializer
 from workflows import Context, Workflow, step
 from workflows.context import JsonSerializer, PickleSerializer
 from workflows.events import (
@@ -410,6 +410,34 @@ def test_no_module_is_imported_for_a_stored_name(serializer: Any) -> None:
     with pytest.raises(ValueError, match="allowed types"):
         serialization.load_tick(json.dumps(tick), serializer)
     assert "antigravity" not in sys.modules
+
+
+class WithAlias(StartEvent):
+    name: str = Field(alias="title")
+
+
+class WithExcluded(StartEvent):
+    name: str = Field(default="", exclude=True)
+
+
+class WithOwnWriting(StartEvent):
+    number: float
+
+    @field_serializer("number")
+    def rounded(self, number: float) -> int:
+        return round(number)
+
+
+class WithMemory(StartEvent):
+    _seen: int = PrivateAttr(default=0)
+
+
+@pytest.mark.parametrize("cls", [WithAlias, WithExcluded, WithOwnWriting, WithMemory])
+def test_what_would_not_come_back_as_it_is_is_read_from_the_start(cls: type[StartEvent]) -> None:
+    """A run shall see before a crash what it sees after it."""
+    assert not serialization.is_written_whole(cls)
+    assert serialization.is_written_whole(StartEvent)
+    assert serialization.is_written_whole(Begin)
 
 
 @pytest.mark.parametrize("data", ["{}", "[1]", "null", '"text"'])

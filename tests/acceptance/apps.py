@@ -2,7 +2,8 @@
 
 The order is a file in the site's directory with a text such as ``before 7``: die before the seventh transaction
 from now on that changes something is committed, with all its statements executed; or ``after 7``: when it is
-committed and nobody has heard of it. The file is removed as the process dies of it.
+committed and nobody has heard of it. ``stop 7`` is as ``before 7``, but the process only stands still (SIGSTOP).
+The file is removed as the order is carried out.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class AcceptanceConfig(AppConfig):
 
             order = KillOrder(Path(os.environ["SITE_DIRECTORY"]) / ORDER)
             Writer._commit = order.wrap(Writer._commit)  # type: ignore[method-assign]
+        if "SITE_PATIENCE" in os.environ:
+            from django_workflows.api import sockets
+
+            sockets.PATIENCE = float(os.environ["SITE_PATIENCE"])
 
 
 class KillOrder:
@@ -54,10 +59,10 @@ class KillOrder:
                 results = commit(*args)
                 self._count += changes.any
                 reached = changes.any and self._count == number
-                if reached and moment == "before":
-                    self._die()
+                if reached and moment != "after":
+                    self._obey(moment)
             if reached and moment == "after":
-                self._die()
+                self._obey(moment)
             return results
 
         return wrapped
@@ -70,9 +75,9 @@ class KillOrder:
             return None
         return moment, int(number)
 
-    def _die(self) -> None:
+    def _obey(self, moment: str) -> None:
         self._file.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSTOP if moment == "stop" else signal.SIGKILL)
 
 
 class _Changes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import F, Q
 
-from django_workflows.models import Event, Handler, Message, Tick, Worker
+from django_workflows.models import Context, Event, Handler, Message, Tick, Worker
 
 # Statuses and the events that a log ends with then; a completed one ends with the workflow's own stop event.
 _ENDS = {
@@ -67,7 +67,7 @@ class Checker:
         """Return the events from outside that a run has in its journal."""
         ticks = [tick["value"] for tick in self.ticks(key)]
         # What a step has emitted says so; the first of the others is the start event.
-        added = [tick for tick in ticks if tick["type"] == "add_event" and tick["emission"] is None]
+        added = [tick for tick in ticks if tick["type"] == "add_event" and tick.get("emission") is None]
         return [tick["event"]["value"] for tick in added[1:]]
 
     def statuses(self, keys: Collection[str]) -> dict[str, str]:
@@ -80,14 +80,48 @@ class Checker:
 
     def mail(self, key: str) -> list[str]:
         """Return the kinds of messages that a run has not consumed yet."""
-        found = Message.objects.using(self._alias).filter(handler__handler_id=key)
+        found = Message.objects.using(self._alias).filter(handler__handler_id=key, consumed_at=None)
         return list(found.order_by("pk").values_list("kind", flat=True))
+
+    def described(self, key: str) -> str:
+        """Say where a run stands, for whoever has to find out why."""
+        row = Handler.objects.using(self._alias).select_related("worker").get(handler_id=key)
+        return (
+            f"run {row.run}, worker {row.worker_id} (process {row.worker and row.worker.pid}), fence {row.fence}, "
+            f"updated {row.updated_at:%H:%M:%S}, idle since {row.idle_since}, due {row.wake_at}, "
+            f"{len(self.ticks(key))} ticks, mail {self.mail(key)}"
+        )
 
     def has_stray_mail(self) -> bool:
         """Tell whether there is mail for runs that have ended."""
         messages = Message.objects.using(self._alias)
         expected = messages.filter(handler__status=Handler.Status.RUNNING, run=F("handler__run"))
         return messages.exclude(pk__in=expected.values("pk")).exists()
+
+    def left_behind(self) -> dict[str, int]:
+        """Return how many rows there are of handlers that are gone: table -> number, where there are any."""
+        handlers = Handler.objects.using(self._alias).values("pk")
+        found = {
+            model.__name__: model._default_manager.using(self._alias).exclude(handler__in=handlers).count()
+            for model in (Tick, Event, Message, Context)
+        }
+        return {name: number for name, number in found.items() if number}
+
+    def held_by(self, pid: int) -> dict[int, int]:
+        """Return the runs that a process executes: primary key -> fence."""
+        handlers = Handler.objects.using(self._alias).running().filter(worker__pid=pid)
+        return dict(handlers.values_list("pk", "fence"))
+
+    def still_held(self, runs: dict[int, int]) -> set[int]:
+        """Return those of these runs that nobody has taken up since: not by another lease, nor to their end."""
+        handlers = Handler.objects.using(self._alias).running().filter(pk__in=runs)
+        # What waits, and was released, needs nobody.
+        handlers = handlers.exclude(worker=None, idle_since__isnull=False)
+        return {key for key, fence in handlers.values_list("pk", "fence") if runs[key] == fence}
+
+    def handovers(self, key: str) -> int:
+        """Return how often a handler's first run has changed hands."""
+        return Handler.objects.using(self._alias).get(handler_id=key).fence - 1
 
     def check(self) -> None:
         """Check all runs that are new, or were under way, since the last time."""
@@ -96,6 +130,16 @@ class Checker:
             self._check(handler)
             self._checked = max(self._checked, handler.pk)
             (self._running.discard if handler.has_ended else self._running.add)(handler.pk)
+
+    def broken(self) -> list[str]:
+        """Check all runs and return what is wrong with which."""
+        found = []
+        for handler in Handler.objects.using(self._alias).order_by("pk"):
+            try:
+                self._check(handler)
+            except AssertionError as error:
+                found.append(str(error))
+        return found
 
     def _check(self, handler: Handler) -> None:
         what = f"{handler.handler_id} ({handler.status})"

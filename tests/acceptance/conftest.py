@@ -10,12 +10,12 @@ from tests.conftest import require
 from tests.servers import pytest_runtest_makereport  # noqa: F401
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session", params=["sqlite", "postgresql", "mariadb"])
 def vendor(request: pytest.FixtureRequest) -> str:
     """The databases that every crash is tried on."""
     name: str = request.param
-    if name == "postgresql":
-        require("postgresql")
+    if name != "sqlite":
+        require(name)
     return name
 
 

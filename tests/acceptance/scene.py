@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any, Self
 import httpx
 from django.db import connections
 
-from tests import servers
+from tests import servers, settings
 from tests.acceptance import checker, workflows
 from tests.acceptance.apps import ORDER
 from tests.acceptance.forking import ForkedServer
@@ -42,7 +41,7 @@ class Scene:
 
     Args:
         vendor: the database's.
-        environment: variables for the settings of its processes.
+        environment: variables for the settings of its processes, and where its database's server is.
     """
 
     def __init__(self, vendor: str, **environment: str) -> None:
@@ -57,7 +56,8 @@ class Scene:
 
     def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="django-workflows-acceptance-"))
-        self._database = servers.Database(self.vendor)
+        address = {name: value for name, value in self._environment.items() if name.startswith(("PG", "MYSQL_"))}
+        self._database = servers.Database(self.vendor, **address)
         self._database.__enter__()
         self.server = self._make_server(self._environment)
         self.checker = checker.Checker(self._connect())
@@ -75,21 +75,8 @@ class Scene:
 
     def _connect(self) -> str:
         """Make the site's database one of this process's, for the checker to read; returns its alias."""
-        own = connections.databases["default"]
-        names = {
-            "sqlite": {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"timeout": 20}},
-            "postgresql": {
-                "ENGINE": "django.db.backends.postgresql",
-                "HOST": os.environ.get("PGHOST", servers.HOST),
-                "PORT": os.environ.get("PGPORT", "5432"),
-                "USER": os.environ.get("PGUSER", "postgres"),
-                "PASSWORD": os.environ.get("PGPASSWORD", ""),
-                "OPTIONS": {},
-            },
-        }[self.vendor]
-        environment = self._database.environment
-        name = environment.get("DATABASE_NAME") or Path(environment["DATABASE_DIRECTORY"]) / "db.sqlite3"
-        connections.databases[self._alias] = {**own, "NAME": name, **names}
+        own = {**connections.databases["default"], "OPTIONS": {}}
+        connections.databases[self._alias] = {**own, **settings.database(self._database.environment)}
         return self._alias
 
     def _make_server(self, environment: dict[str, str], *arguments: str, forked: bool = True) -> Server:
@@ -105,6 +92,37 @@ class Scene:
             },
         )
         return ForkedServer.like(server) if forked else server
+
+    @property
+    def database_name(self) -> str:
+        return str(connections[self._alias].settings_dict["NAME"])
+
+    def reconnect(self) -> None:
+        """Forget the tests' own connection, which may be broken."""
+        connections[self._alias].close()
+
+    @contextmanager
+    def locked_database(self) -> Iterator[None]:
+        """Let somebody else write for a while, so that no process here can."""
+        connection = connections[self._alias].copy()
+        statement = {
+            "sqlite": "UPDATE django_workflows_worker SET pid = pid",
+            "postgresql": "LOCK TABLE django_workflows_handler IN EXCLUSIVE MODE",
+            "mariadb": "SELECT id FROM django_workflows_handler FOR UPDATE",
+        }[self.vendor]
+        connection.set_autocommit(False)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+            yield
+            connection.rollback()
+        finally:
+            connection.close()
+
+    def make_directory(self, name: str) -> Path:
+        path = self._directory / name
+        path.mkdir()
+        return path
 
     # --- processes ----------------------------------------------------------------------------------------
 
@@ -139,7 +157,7 @@ class Scene:
         return [server for server in [self.server, *self._others] if server.is_running]
 
     def order_death(self, moment: str, number: int) -> None:
-        """Let the server kill itself ``before`` or ``after`` the n-th changing commit from now on."""
+        """Let a server kill itself ``before`` or ``after`` its n-th changing commit, or ``stop`` before it."""
         file = self._directory / ORDER
         hidden = file.with_suffix(".new")
         hidden.write_text(f"{moment} {number}")
@@ -170,8 +188,8 @@ class Scene:
         lines = [str(one) for one in expected]
         self.until(lambda: set(lines) <= set(self.traces(key)), f"traces {lines} of {key}")
 
-    def until(self, condition: Callable[[], Any], what: str) -> Any:
-        return wait_for(condition, timeout=DEADLINE, what=what)
+    def until(self, condition: Callable[[], Any], what: str, *, timeout: float = DEADLINE) -> Any:
+        return wait_for(condition, timeout=timeout, what=what)
 
     # --- a client ----------------------------------------------------------------------------------------------
 
@@ -241,8 +259,9 @@ class Scene:
         assert not errors, f"the server has logged {errors}\n{self.server.described_output()}"
         self.until(self._owners_live, "runs in the hands of living processes")
         if self.checker.has_stray_mail():
-            # It came as its run ended; the next process that starts sweeps it.
-            self.crash()
+            # It came as its run ended; a process sweeps it from time to time, and when it starts.
+            if self.server.is_running:
+                self.crash()
             self.until(lambda: not self.checker.has_stray_mail(), "a sweep")
         self.checker.check()
 
@@ -265,17 +284,25 @@ class Reader:
     events: list[dict[str, Any]] = field(default_factory=list)
     sequences: list[int] = field(default_factory=list)
 
-    def read(self, until: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:
+    def read(
+        self, until: Callable[[dict[str, Any]], bool] | None = None, *, may_end: bool = False
+    ) -> dict[str, Any] | None:
         """Read on, to the event that is meant or to the end of the stream; returns the last event.
 
+        Args:
+            until: tells the event.
+            may_end: whether the stream may end before it, since its process stops; returns None then.
+
         Raises:
-            httpx.TransportError: the process has died.
+            httpx.TransportError: the process has died, or reaches no database.
         """
         params = {"after_sequence": "-1", "include_internal": "true"}
         headers = {"Last-Event-ID": str(self.sequences[-1])} if self.sequences else {}
         with self.scene.client(self.at).stream(
             "GET", f"/events/{self.key}", params=params, headers=headers
         ) as answer:
+            if answer.status_code == 503:
+                raise httpx.RemoteProtocolError("the database does not answer")
             if answer.status_code != 204:
                 assert answer.status_code == 200, answer.read()
                 for line in answer.iter_lines():
@@ -286,12 +313,18 @@ class Reader:
                         self.events.append(json.loads(value))
                         if until is not None and until(self.events[-1]):
                             return self.events[-1]
-        assert until is None, f"the stream of {self.key} ended: {[event['type'] for event in self.events]}"
-        return self.events[-1]
+        if until is not None:
+            assert may_end, f"the stream of {self.key} ended: {[event['type'] for event in self.events]}"
+            return None
+        return self.events[-1] if self.events else None
+
+    @property
+    def is_at_end(self) -> bool:
+        return bool(self.events) and checker.is_terminal(self.events[-1])
 
     def read_through_crashes(self) -> None:
         """Read to the end of the run, and again from there as often as the process dies."""
-        while not (self.events and checker.is_terminal(self.events[-1])):
+        while not self.is_at_end:
             with suppress(httpx.TransportError):
                 self.read()
                 continue

@@ -19,7 +19,10 @@ DJANGO_WORKFLOWS = {
         "pipeline": f"{_WORKFLOWS}.make_pipeline",
         "fan": f"{_WORKFLOWS}.make_fan",
         "ask": {"workflow": f"{_WORKFLOWS}.Ask", "additional_events": _CONVERSATION},
+        "loud": f"{_WORKFLOWS}.Loud",
         "collect": f"{_WORKFLOWS}.Collect",
+        "gather": f"{_WORKFLOWS}.Gather",
+        "parent": f"{_WORKFLOWS}.Parent",
         "flaky": f"{_WORKFLOWS}.Flaky",
         "hasty": f"{_WORKFLOWS}.make_hasty",
         "blocking": f"{_WORKFLOWS}.Blocking",
@@ -28,15 +31,35 @@ DJANGO_WORKFLOWS = {
     "EXECUTE": os.environ.get("SITE_EXECUTE") != "0",
     # So long that no test can pass because of it: a crash must be noticed by other means.
     "LEASE_TIMEOUT": float(os.environ.get("SITE_LEASE_TIMEOUT", "600")),
-    "POLL_INTERVAL": 0.2,
+    "POLL_INTERVAL": float(os.environ.get("SITE_POLL_INTERVAL", "0.2")),
     # Short, so that what waits for a while is also released.
-    "IDLE_TIMEOUT": 0.5,
+    "IDLE_TIMEOUT": float(os.environ.get("SITE_IDLE_TIMEOUT", "0.5")),
 }
+
+if "SITE_POOL" in os.environ:
+    # Django's own, of that many connections.
+    DATABASES["default"]["OPTIONS"] = {  # noqa: F405
+        "pool": {"min_size": 1, "max_size": int(os.environ["SITE_POOL"]), "timeout": 5}
+    }
+
+if "SITE_CHANNEL_LAYER" in os.environ:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": os.environ["SITE_CHANNEL_LAYER"],
+            "CONFIG": {"hosts": [os.environ["SITE_REDIS"]]},
+        }
+    }
 
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "plain": {
+            "()": "logging.Formatter",
+            "fmt": "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s [%(handler_id)s]",
+            "defaults": {"handler_id": "-"},
+        }
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["console"], "level": "INFO"},
 }

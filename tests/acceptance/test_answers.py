@@ -75,7 +75,7 @@ def test_no_answered_start_is_lost(scene: Scene, chance: random.Random) -> None:
         names[key] = answer.json()["handler_id"]
         return True
 
-    for _ in range(4):
+    for _ in range(3):
         keys = (new_key("greet") for _ in itertools.count())
         send_until_dead(scene, start, keys, chance.randint(10, 120))
         scene.server.start()

@@ -15,111 +15,146 @@ from tests.servers import Server
 # Seconds; short enough to wait for, and long enough for no process to miss it on a busy machine.
 LEASE = "6"
 
-
-@pytest.fixture
-def crew(scene: Scene) -> Iterator[tuple[Server, Server, Server]]:
-    """Two processes that execute runs and one that only answers, with leases of a few seconds."""
-    scene.server.kill()
-    with ExitStack() as stack:
-        first, second = (stack.enter_context(scene.another(SITE_LEASE_TIMEOUT=LEASE)) for _ in range(2))
-        front = stack.enter_context(scene.another(SITE_LEASE_TIMEOUT=LEASE, SITE_EXECUTE="0"))
-        yield first, second, front
-
-
 Crew = tuple[Server, Server, Server]
 
 
-def test_a_run_is_executed_by_one(scene: Scene, crew: Crew) -> None:
+@pytest.fixture(scope="module")
+def enlisted(site: Scene) -> Iterator[Crew]:
+    site.server.kill()
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(site.another(SITE_LEASE_TIMEOUT=LEASE)) for _ in range(2))
+        front = stack.enter_context(site.another(SITE_LEASE_TIMEOUT=LEASE, SITE_EXECUTE="0"))
+        yield first, second, front
+
+
+@pytest.fixture
+def crew(site: Scene, enlisted: Crew) -> Iterator[Crew]:
+    """Two processes that execute runs and one that only answers; afterwards every run of them is checked."""
+    for server in enlisted:
+        if not server.is_running:
+            server.start()
+    yield enlisted
+    site.check()
+
+
+def test_a_run_is_executed_by_one(site: Scene, crew: Crew) -> None:
     with ThreadPoolExecutor() as pool:
         started = [
-            pool.submit(scene.start, "pipeline" if number % 4 else "fan", at=server, total=6)
+            pool.submit(site.start, "pipeline" if number % 4 else "fan", at=server, total=6)
             for number in range(10)
             for server in crew
         ]
         keys = [start.result() for start in started]
 
     for key in keys:
-        scene.ended(key, at=crew[1])
-        steps = [int(line) for line in scene.traces(key)]
+        site.ended(key, at=crew[1])
+        steps = [int(line) for line in site.traces(key)]
         assert sorted(steps) == list(range(6 if key.startswith("fan") else 8))
 
 
-def test_everybody_can_talk_to_a_run(scene: Scene, crew: Crew) -> None:
+def test_everybody_can_talk_to_a_run(site: Scene, crew: Crew) -> None:
     first, second, front = crew
-    asking = scene.start("ask", at=first)
-    held = scene.start("held", at=first)
+    asking = site.start("ask", at=first)
+    held = site.start("held", at=first)
     run = {"handler_id": new_key("ask"), "start_event": {"key": "", "timeout": None}}
     with ThreadPoolExecutor() as pool:
         # It waits at a process that does not execute it.
-        result = pool.submit(scene.post, "/workflows/ask/run", run, at=front)
-        reader = scene.reader(asking, at=front)
+        result = pool.submit(site.post, "/workflows/ask/run", run, at=front)
+        reader = site.reader(asking, at=front)
         reading = pool.submit(reader.read)
-        scene.saw(asking, "Question", at=second)
-        scene.send(asking, "Answer", at=second, text="yes")
-        scene.cancel(held, at=front)
-        scene.until(lambda: scene.checker.runs(run["handler_id"]), "the run")
-        scene.send(run["handler_id"], "Answer", at=first, text="no")
+        site.saw(asking, "Question", at=second)
+        site.send(asking, "Answer", at=second, text="yes")
+        site.cancel(held, at=front)
+        site.until(lambda: site.checker.runs(run["handler_id"]), "the run")
+        site.send(run["handler_id"], "Answer", at=first, text="no")
 
         assert result.result().status_code == 200
         assert result.result().json()["result"]["value"] == {"result": "no"}
         assert reading.result()["value"] == {"result": "yes"}
-    assert scene.result(asking, at=first) == "yes"
-    assert scene.ended(held, at=first)["status"] == "cancelled"
+    assert site.result(asking, at=first) == "yes"
+    assert site.ended(held, at=first)["status"] == "cancelled"
 
 
-def test_another_process_takes_over(scene: Scene, crew: Crew) -> None:
+def test_another_process_takes_over(site: Scene, crew: Crew) -> None:
     first, second, front = crew
-    lost = [scene.start("held", at=first) for _ in range(3)]
-    kept = [scene.start("held", at=second) for _ in range(3)]
-    asking = scene.start("ask", at=first)
-    scene.saw(asking, "Question", at=first)
+    lost = [site.start("held", at=first) for _ in range(3)]
+    kept = [site.start("held", at=second) for _ in range(3)]
+    asking = site.start("ask", at=first)
+    site.saw(asking, "Question", at=first)
     for key in [*lost, *kept]:
-        scene.trace(key, "begin")
-    reader = scene.reader(lost[0], at=second)
+        site.trace(key, "begin")
+    reader = site.reader(lost[0], at=second)
     with ThreadPoolExecutor() as pool:
         reading = pool.submit(reader.read)
-        scene.until(lambda: reader.events, "events")
+        site.until(lambda: reader.events, "events")
 
         first.kill()
         for key in lost:
-            scene.until(lambda: scene.traces(key).count("begin") == 2, f"a second begin of {key}")  # noqa: B023
+            site.until(lambda: site.traces(key).count("begin") == 2, f"a second begin of {key}")  # noqa: B023
         for key in [*lost, *kept]:
-            scene.open(key)
-        scene.send(asking, "Answer", at=front, text="yes")
+            site.open(key)
+        site.send(asking, "Answer", at=front, text="yes")
 
         assert reading.result()["value"] == {"result": lost[0]}
     assert reader.sequences == list(range(len(reader.sequences)))
     for key in [*lost, *kept]:
-        assert scene.result(key, at=front) == key
+        assert site.result(key, at=front) == key
     for key in kept:
-        assert scene.traces(key) == ["begin", "end"]
-    assert scene.result(asking, at=second) == "yes"
+        assert site.traces(key) == ["begin", "end"]
+    assert site.result(asking, at=second) == "yes"
 
 
-def test_who_was_taken_for_dead_writes_nothing(scene: Scene, crew: Crew) -> None:
+def test_who_was_taken_for_dead_writes_nothing(site: Scene, crew: Crew) -> None:
     first, second, _ = crew
-    held = scene.start("held", at=first)
-    items = scene.start("items", at=first, count=3)
-    scene.open(items, 0)
-    scene.trace(items, "saved 0")
-    scene.trace(held, "begin")
+    held = site.start("held", at=first)
+    items = site.start("items", at=first, count=3)
+    site.open(items, 0)
+    site.trace(items, "saved 0")
+    site.trace(held, "begin")
 
     first.send_signal(signal.SIGSTOP)
     for key in (held, items):
-        scene.until(lambda: scene.traces(key).count("begin") == 2, f"a second begin of {key}")  # noqa: B023
+        site.until(lambda: site.traces(key).count("begin") == 2, f"a second begin of {key}")  # noqa: B023
     # Both processes have the run's step in memory now, and both go on with it.
-    scene.open(held)
-    scene.open(items, 1)
-    scene.open(items, 2)
+    site.open(held)
+    site.open(items, 1)
+    site.open(items, 2)
     first.send_signal(signal.SIGCONT)
 
-    assert scene.result(items, at=second) == [0, 1, 2]
-    assert scene.result(held, at=second) == held
-    # It has seen that its runs are not its own any more, and serves on as another worker.
-    scene.until(lambda: sorted(scene.checker.workers()) == sorted([first.pid, second.pid]), "two workers")
-    assert scene.result(scene.start("greet", at=first), at=first)
-    assert [line for line in scene.traces(items) if line.startswith("saved")] == [
+    assert site.result(items, at=second) == [0, 1, 2]
+    assert site.result(held, at=second) == held
+    # It has seen that its runs are not its own any more, says so, and serves on as another worker.
+    site.until(
+        lambda: "others may have its runs" in first.output or "taken the run over" in first.output, "a word of it"
+    )
+    site.until(lambda: sorted(site.checker.workers()) == sorted([first.pid, second.pid]), "two workers")
+    assert site.result(site.start("greet", at=first), at=first)
+    assert [line for line in site.traces(items) if line.startswith("saved")] == [
         "saved 0",
         "saved 1",
         "saved 2",
     ]
+
+
+def test_who_stands_still_in_a_transaction_is_taken_over_from(site: Scene, crew: Crew) -> None:
+    """As when a host is gone without a word: its connections are still there, and the locks that they hold."""
+    if site.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time: who stands still there stops everybody")
+    first, second, front = crew
+    held = site.start("held", at=first)
+    items = site.start("items", at=first, count=2)
+    site.open(items, 0)
+    site.trace(items, "saved 0")
+    site.trace(held, "begin")
+
+    site.order_death("stop", 1)
+    site.open(items, 1)
+    for key in (held, items):
+        site.until(lambda: site.traces(key).count("begin") == 2, f"a second begin of {key}")  # noqa: B023
+    site.open(held)
+
+    assert site.result(items, at=second) == [0, 1]
+    assert site.result(held, at=front) == held
+    first.send_signal(signal.SIGCONT)
+    site.until(lambda: sorted(site.checker.workers()) == sorted([first.pid, second.pid]), "two workers")
+    assert site.result(site.start("greet", at=first), at=first)

@@ -36,7 +36,7 @@ def test_a_reader_who_comes_back_sees_every_event_once(scene: Scene) -> None:
     reader = scene.reader(key)
     with ThreadPoolExecutor() as pool:
         reading = pool.submit(reader.read_through_crashes)
-        for _ in range(4):
+        for _ in range(3):
             seen = len(reader.sequences)
             scene.until(lambda: len(reader.sequences) > seen + 10 or reading.done(), "more events")  # noqa: B023
             scene.server.kill()

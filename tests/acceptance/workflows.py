@@ -256,6 +256,53 @@ class Collect(Workflow):
         return None if found is None else StopEvent(result=[note.number for note in found])
 
 
+class Letter(HumanResponseEvent):
+    token: str
+    last: bool = False
+
+
+class Gather(Workflow):
+    """Keeps every letter, one after the other, until the last."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step
+    async def begin(self, ev: StartEvent) -> Question:
+        return Question(text="What do you have?")
+
+    @step(num_workers=1)
+    async def take(self, ctx: Context, ev: Letter) -> StopEvent | None:
+        tokens = await ctx.store.get("tokens", default=[])
+        if ev.token not in tokens:
+            # It may have been here before.
+            tokens = [*tokens, ev.token]
+            await ctx.store.set("tokens", tokens)
+        return StopEvent(result=tokens) if ev.last else None
+
+
+# --- a workflow in a workflow ------------------------------------------------------------------------------
+
+
+class Parent(Workflow):
+    """Lets another workflow do a part of its work."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+        self.child = Greet()
+
+    @step
+    async def delegate(self, ev: StartEvent) -> Part:
+        trace(ev.key, 0)
+        await self.child.run(key=f"{ev.key}/child")
+        return Part(key=ev.key, number=1, total=1)
+
+    @step
+    async def end(self, ev: Part) -> StopEvent:
+        trace(ev.key, 1)
+        return StopEvent(result=ev.key)
+
+
 # --- time --------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +332,27 @@ class Hasty(Workflow):
 
 def make_hasty() -> Hasty:
     return Hasty(timeout=HASTY_TIMEOUT)
+
+
+# --- much to read -------------------------------------------------------------------------------------------
+
+
+class Loud(Workflow):
+    """Streams so many events of so many characters, and waits to be told that it is enough."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step
+    async def talk(self, ctx: Context, ev: StartEvent) -> Question:
+        for _ in range(ev.count):
+            ctx.write_event_to_stream(Progress(text="x" * ev.size))
+            await asyncio.sleep(0)
+        return Question(text="Enough?")
+
+    @step
+    async def end(self, ev: Answer) -> StopEvent:
+        return StopEvent(result=ev.text)
 
 
 # --- a bit of everything -----------------------------------------------------------------------------------

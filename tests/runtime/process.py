@@ -19,9 +19,22 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 from workflows import Workflow
 
-from django_workflows import database, eventlog, handlers, notify, registry, service, stream
+from django_workflows import (
+    conf,
+    contexts,
+    database,
+    eventlog,
+    handlers,
+    journal,
+    leases,
+    notify,
+    registry,
+    serialization,
+    service,
+    stream,
+)
 from django_workflows.models import Event, Handler, Message, Tick
-from django_workflows.runtime import replay, supervisor
+from django_workflows.runtime import replay, snapshot, supervisor
 from django_workflows.runtime.supervisor import Supervisor
 from django_workflows.runtime.writer import Changes
 
@@ -180,8 +193,13 @@ class Process:
         """Read a run's whole stream, to its end."""
         found: list[Seen] = []
         async with within("the stream never ended", lambda: [seen.type for seen in found]):
-            async for entries in stream.subscribe(handler.pk, handler.run, -1):
-                found += map(Seen.of, entries)
+            while not (found and any(ends(found[-1]) for ends in TERMINAL.values())):
+                # As a client does when a process ends: again, from where it was.
+                await asyncio.sleep(0.01)
+                async for entries in stream.subscribe(handler.pk, handler.run, len(found) - 1):
+                    found += map(Seen.of, entries or ())
+                if not await self.query(Handler.objects.filter(pk=handler.pk).exists):
+                    break
         assert [seen.sequence for seen in found] == list(range(len(found)))
         return found
 
@@ -193,7 +211,7 @@ class Process:
         found: list[Seen] = []
         async with within(f"{type} was never written", lambda: [seen.type for seen in found]):
             async for entries in stream.subscribe(handler.pk, handler.run, -1):
-                found += map(Seen.of, entries)
+                found += map(Seen.of, entries or ())
                 matching = [seen for seen in found if seen.type == type]
                 if len(matching) >= times:
                     return matching[times - 1]
@@ -208,7 +226,7 @@ class Process:
         return await self.query(handlers.find, handler.handler_id)
 
     async def messages(self, handler: Handler) -> int:
-        return await self.query(Message.objects.filter(handler=handler.pk).count)
+        return await self.query(Message.objects.filter(handler=handler.pk, consumed_at=None).count)
 
     async def check(self) -> None:
         """Check what holds for every run, whatever it went through."""
@@ -241,9 +259,9 @@ async def kill(dying: Supervisor) -> None:
     await asyncio.to_thread(writer.stop)
     dying._steps.shutdown(wait=False, cancel_futures=True)
     loop.set_default_executor(database.ManagedExecutor(4))
-    if dying._life is not None and dying._life._file is not None:
+    if dying._membership._life is not None and dying._membership._life._file is not None:
         # The operating system lets go of the lock; the file stays.
-        dying._life._file.close()
+        dying._membership._life._file.close()
 
 
 def check_promises() -> None:
@@ -257,9 +275,14 @@ def check_promises() -> None:
         assert [one.sequence for one in seen] == list(range(len(seen))), "the event log has a gap"
         ticks = Tick.objects.filter(handler=handler, run=handler.run).order_by("sequence")
         positions = list(ticks.values_list("sequence", flat=True))
-        assert positions == list(range(len(positions))), "the journal has a gap"
-        if handler.workflow_name in registry.names():
+        context = contexts.read(handler.pk)
+        pruned = 0 if context is None or not positions else positions[0]
+        assert pruned == 0 or pruned <= context.snapshot_sequence + 1, "ticks are gone that no snapshot stands for"
+        assert positions == list(range(pruned, pruned + len(positions))), "the journal has a gap"
+        if handler.workflow_name in registry.names() and (positions or not conf.get().PRUNE_TICKS):
             replay.load(registry.get(handler.workflow_name), handler)
+            if not pruned:
+                check_snapshots(handler)
         if handler.has_ended:
             assert seen, "a run has ended without a word"
             assert TERMINAL[Handler.Status(handler.status)](seen[-1]), "the log does not end with the end"
@@ -270,6 +293,31 @@ def check_promises() -> None:
             assert not Message.objects.filter(handler=handler).exists(), "mail was left for a run that has ended"
             if handler.result is not None:
                 assert handler.result == entries[-1].data
+
+
+def check_snapshots(handler: Handler) -> None:
+    """A run that goes on from a snapshot stands, after each tick, where it would without one."""
+    served = registry.get(handler.workflow_name)
+    using = serialization.serializer(served)
+    entries = list(journal.read(leases.of(handler)))
+    whole = _begin(handler, served)
+    replay.advance(whole, entries, using, handler.run_id)
+    if whole.state.children or any("Infinity" in entry.data for entry in entries):
+        # No snapshot is taken.
+        return
+    for part in {len(entries) // 4, len(entries) // 2, 3 * len(entries) // 4, len(entries) - 1}:
+        standing = _begin(handler, served)
+        replay.advance(standing, entries[:part], using, handler.run_id)
+        standing = snapshot.load(snapshot.dump(standing, using), served.workflow, using)
+        replay.advance(standing, entries[part:], using, handler.run_id)
+        assert snapshot.dump(standing, using) == snapshot.dump(whole, using), f"snapshot after tick {part}"
+
+
+def _begin(handler: Handler, served: registry.Served) -> snapshot.Standing:
+    context = contexts.read(handler.pk)
+    if context is not None and context.snapshot is not None and context.snapshot_sequence < 0:
+        return snapshot.load(context.snapshot, served.workflow, serialization.serializer(served))
+    return snapshot.begin(served.workflow)
 
 
 @contextlib.asynccontextmanager

@@ -13,9 +13,10 @@ from workflows import Context, Workflow, catch_error, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
 from workflows.retry_policy import retry_if_exception_type, retry_policy, stop_after_attempt, wait_fixed
 
-from django_workflows import service
+from django_workflows import mailbox, service
 from django_workflows.exceptions import HandlerFinished
-from django_workflows.models import Handler
+from django_workflows.mailbox import Letter
+from django_workflows.models import Handler, Message
 
 from .process import Process, outcome, until
 from .world import world
@@ -312,7 +313,7 @@ async def test_a_run_is_cancelled_while_a_step_runs(process: Process) -> None:
     await process.serve(Long)
     handler = await process.start(Long)
     await until(lambda: world.gate("work").reached, "the step never began")
-    await service.acancel(handler)
+    await service.acancel(handler.handler_id)
     handler = await process.finish(handler)
     assert (handler.status, handler.result, handler.error) == (Handler.Status.CANCELLED, None, None)
     assert (await process.public_log(handler))[-1].type == "WorkflowCancelledEvent"
@@ -337,7 +338,7 @@ async def test_a_run_is_cancelled_while_a_sync_step_runs(process: Process) -> No
     await process.serve(LongInThread)
     handler = await process.start(LongInThread)
     await until(lambda: world.gate("work").reached, "the step never began")
-    await service.acancel(handler)
+    await service.acancel(handler.handler_id)
     assert (await process.finish(handler)).status == Handler.Status.CANCELLED
     world.gate("work").open()
     await until(lambda: world.times("done in django-workflows-step") == 1, "the thread never ended")
@@ -349,7 +350,7 @@ async def test_a_run_is_cancelled_while_it_waits(process: Process) -> None:
     await process.serve((SlowAsk, [HumanResponseEvent]))
     handler = await process.start(SlowAsk)
     await process.seen(handler, "InputRequiredEvent")
-    await service.acancel(handler)
+    await service.acancel(handler.handler_id)
     assert (await process.stored(handler)).status == Handler.Status.CANCELLED
     assert (await process.log(handler))[-1].type == "WorkflowCancelledEvent"
 
@@ -377,7 +378,7 @@ async def test_a_run_is_cancelled_while_it_waits_for_its_turn(process: Process) 
     first = await process.start(OneByOne, number=1)
     await until(lambda: world.gate("work").reached, "the first run never began")
     second = await process.start(OneByOne, number=2)
-    await service.acancel(second)
+    await service.acancel(second.handler_id)
     assert (await process.stored(second)).status == Handler.Status.CANCELLED
     world.gate("work").open()
     assert outcome(await process.finish(first)) == 1
@@ -392,11 +393,24 @@ async def test_a_run_is_cancelled_from_synchronous_code(process: Process) -> Non
     assert (await process.finish(handler)).status == Handler.Status.CANCELLED
 
 
+async def test_a_cancellation_that_was_answered_comes_before_an_end_that_was_not_written(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    # So long that the mail is not fetched before the step is through.
+    await process.serve(Long, POLL_INTERVAL=30)
+    handler = await process.start(Long)
+    await until(lambda: world.gate("work").reached, "the step never began")
+    await process.in_thread(mailbox.post, Letter(handler.pk, handler.run, Message.Kind.CANCEL))
+    world.gate("work").open()
+    assert (await process.finish(handler)).status == Handler.Status.CANCELLED
+    assert "taken the run over" not in caplog.text
+
+
 async def test_a_run_that_has_ended_cannot_be_cancelled(process: Process) -> None:
     await process.serve(Flaky)
     handler = await process.run(Flaky, failures=0)
     with pytest.raises(HandlerFinished):
-        await service.acancel(await process.stored(handler))
+        await service.acancel(handler.handler_id)
     assert (await process.stored(handler)).status == Handler.Status.COMPLETED
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
+from django.db import OperationalError
 from pydantic import BaseModel
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
-from django_workflows import service
+from django_workflows import handlers, service
+from django_workflows.exceptions import PersistenceFailed
 from django_workflows.models import Handler
+from django_workflows.runtime.writer import Writer
 
 from .process import Process, outcome, until, within
 from .world import world
@@ -137,6 +144,33 @@ async def test_an_interrupted_sync_step_runs_again(process: Process) -> None:
     world.gate("second").open()
 
 
+class Scored(Event):
+    value: float
+
+
+class Scoring(Workflow):
+    @step
+    async def score(self, ev: StartEvent) -> Scored:
+        return Scored(value=math.inf)
+
+    @step
+    async def judge(self, ev: Scored) -> StopEvent:
+        world.note("judge")
+        await world.gate("judge").passed()
+        return StopEvent(result=f"{ev.value}")
+
+
+async def test_a_number_that_json_has_not_survives(process: Process) -> None:
+    await process.serve(Scoring)
+    handler = await process.start(Scoring)
+    await reached("judge")
+    await process.crash()
+    world.gate("judge").open()
+    await process.restart()
+    assert outcome(await process.finish(handler)) == "inf"
+    assert world.notes == ["judge", "judge"]
+
+
 async def test_a_run_that_was_stored_but_never_begun_is_begun(process: Process) -> None:
     await process.serve(ThreeSteps)
     world.gate("second").open()
@@ -227,14 +261,25 @@ async def test_a_run_waits_on_in_the_next_process(process: Process) -> None:
     assert [seen.type for seen in await process.public_log(handler)] == ["InputRequiredEvent", "StopEvent"]
 
 
-async def test_a_run_that_waits_on_says_that_it_is_idle(process: Process) -> None:
+async def test_a_run_that_waited_is_nobodys_until_mail_comes(process: Process) -> None:
     await process.serve(asks)
     handler = await process.start(Asks)
     await process.seen(handler, "WorkflowIdleEvent")
+    waiting = await process.stored(handler)
     await process.crash()
     await process.restart()
+    # Something else to do, so that there was a round of claims.
+    other = await process.start(Asks)
+    await process.seen(other, "WorkflowIdleEvent")
+    stored = await process.stored(handler)
+    assert (stored.worker_id, stored.fence) == (None, waiting.fence)
+    assert stored.idle_since == waiting.idle_since
+    # What it does not wait for wakes it, and it waits on.
+    await process.send(handler, "Reply", question="colour", text="blue")
     await process.seen(handler, "WorkflowIdleEvent", times=2)
     assert (await process.stored(handler)).idle_since is not None
+    await process.send(handler, "Reply", question="name", text="Ada")
+    assert outcome(await process.finish(handler)) == "Ada"
 
 
 async def test_an_answer_waits_for_the_next_process(process: Process) -> None:
@@ -508,3 +553,53 @@ async def test_a_client_that_waits_for_a_result_gets_it_from_the_next_process(pr
     world.gate("second").open()
     await process.restart()
     assert outcome(await client) == [7, ["first"]]
+
+
+# --- commits that nobody heard of ------------------------------------------------------------------------
+
+
+def unheard(monkeypatch: pytest.MonkeyPatch, meant: Callable[[list[Any]], bool]) -> None:
+    """Let the connection break after the first commit with such results, when it is in the database."""
+    commit = Writer._commit
+    broken = False
+
+    def committed(writer: Writer, requests: Sequence[Any]) -> list[Any]:
+        nonlocal broken
+        results = commit(writer, requests)
+        if not broken and meant(results):
+            # A batch is repeated one by one.
+            broken = len(results) == 1
+            raise OperationalError("the connection was lost in the commit")
+        return results
+
+    monkeypatch.setattr(Writer, "_commit", committed)
+
+
+class Short(Workflow):
+    @step
+    async def only(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result="done")
+
+
+@pytest.mark.parametrize("backoff", [[], [0.01]], ids=["given up", "repeated"])
+async def test_a_claim_that_was_committed_unheard_is_executed(
+    process: Process, monkeypatch: pytest.MonkeyPatch, backoff: list[float]
+) -> None:
+    await process.serve(Short, POLL_INTERVAL=0.1, PERSISTENCE_BACKOFF=backoff)
+    unheard(monkeypatch, lambda results: any(isinstance(one, tuple) and one[0] for one in results))
+    handler = await process.in_thread(service.start, "Short")
+    async with asyncio.timeout(5):
+        assert outcome(await process.finish(handler)) == "done"
+
+
+@pytest.mark.parametrize("backoff", [[], [0.01]], ids=["given up", "repeated"])
+async def test_a_start_that_was_committed_unheard_is_executed(
+    process: Process, monkeypatch: pytest.MonkeyPatch, backoff: list[float]
+) -> None:
+    await process.serve(Short, POLL_INTERVAL=0.1, PERSISTENCE_BACKOFF=backoff)
+    unheard(monkeypatch, lambda results: any(isinstance(one, Handler) for one in results))
+    # It is answered 503, which says neither that it happens nor that it does not.
+    with contextlib.suppress(PersistenceFailed):
+        await service.astart("Short", {}, handler_id="mine")
+    async with asyncio.timeout(5):
+        assert outcome(await process.finish(await process.query(handlers.find, "mine"))) == "done"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from typing import Any
 
 import pytest
+from django.utils import timezone
 from workflows import Context, Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
 
-from django_workflows import stream
+from django_workflows import eventlog, leases, service, stream
+from django_workflows.eventlog import EventEntry
 from django_workflows.models import Handler
+from django_workflows.runtime import supervisor
+from tests.storage import end
 
-from .process import Process, Seen, outcome, until
+from .process import Process, Seen, outcome, until, within
 from .world import world
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -59,7 +65,7 @@ async def test_a_reader_begins_at_any_position(process: Process) -> None:
     for after in range(-1, len(whole)):
         found: list[Seen] = []
         async for entries in stream.subscribe(handler.pk, handler.run, after):
-            found += map(Seen.of, entries)
+            found += map(Seen.of, entries or ())
         assert found == whole[after + 1 :]
 
 
@@ -170,8 +176,121 @@ async def test_a_slow_reader_misses_nothing(process: Process) -> None:
     handler = await process.start(Chatty, count=3000, pauses=True)
     found: list[Seen] = []
     async for entries in stream.subscribe(handler.pk, handler.run, -1):
-        found += map(Seen.of, entries)
+        found += map(Seen.of, entries or ())
         if len(found) < 10:
             await process.finish(handler)
     assert [seen.sequence for seen in found] == list(range(len(found)))
     assert [seen.value["number"] for seen in found if seen.type == "Progress"] == list(range(3000))
+
+
+async def unexecuted(process: Process, **options: Any) -> Handler:
+    """Return a run that no process executes."""
+    await process.serve(Chatty, start=False, **options)
+    start_event = {"count": 1, "pauses": False}
+    return await process.in_thread(partial(service.start, "Chatty", start_event))
+
+
+async def test_a_reader_that_gets_no_hint_looks_by_itself(process: Process) -> None:
+    """As in a process that executes nothing, when the other's hint is lost."""
+    handler = await unexecuted(process, POLL_INTERVAL=0.05)
+    batches = stream.subscribe(handler.pk, handler.run, -1)
+    reading = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0.1)
+    entry = EventEntry(0, False, "{}", "Progress", timezone.now())
+    await process.in_thread(eventlog.append, [(leases.of(handler), entry)])
+    async with within("the event was never seen"):
+        found = await reading
+    assert found is not None
+    assert [event.type for event in found] == ["Progress"]
+    # No run has written that.
+    await process.in_thread(handler.delete)
+
+
+async def test_readers_look_together_and_read_when_there_is_more(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand readers of runs that wait would otherwise keep the database busy."""
+    handlers = [await unexecuted(process, POLL_INTERVAL=0.05)]
+    start_event = {"count": 1, "pauses": False}
+    for _ in range(4):
+        handlers.append(await process.in_thread(partial(service.start, "Chatty", start_event)))
+    reads: list[int] = []
+    looks: list[set[int]] = []
+    page, reached = stream._page, eventlog.reached
+
+    def counted_page(handler: int, *args: Any) -> Any:
+        reads.append(handler)
+        return page(handler, *args)
+
+    def counted_look(keys: set[int]) -> Any:
+        looks.append(set(keys))
+        return reached(keys)
+
+    monkeypatch.setattr(stream, "_page", counted_page)
+    monkeypatch.setattr(eventlog, "reached", counted_look)
+    all_of_them = {handler.pk for handler in handlers}
+    streams = [stream.subscribe(handler.pk, handler.run, -1) for handler in handlers for _ in range(2)]
+    reading = [asyncio.ensure_future(anext(batches)) for batches in streams]
+    await until(lambda: len(looks) >= 5 and looks[-1] == all_of_them, "they do not look")
+    assert sorted(reads) == sorted([*all_of_them, *all_of_them])
+
+    reads.clear()
+    entry = EventEntry(0, False, "{}", "Progress", timezone.now())
+    await process.in_thread(eventlog.append, [(leases.of(handlers[1]), entry)])
+    async with within("the event was never seen"):
+        await asyncio.gather(reading[2], reading[3])
+    assert set(reads) == {handlers[1].pk}
+    # One ends, one is deleted.
+    await process.in_thread(end, handlers[2])
+    await process.in_thread(handlers[3].delete)
+    for gone in reading[4:8]:
+        async with within("the end was never seen"):
+            with pytest.raises(StopAsyncIteration):
+                await gone
+    for waiting in (*reading[:2], *reading[8:]):
+        waiting.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)
+    for batches in streams:
+        await batches.aclose()
+    assert not stream._watches[asyncio.get_running_loop()]._readers
+    # No run has written what they have.
+    for handler in handlers:
+        await process.in_thread(Handler.objects.filter(pk=handler.pk).delete)
+
+
+async def test_a_silent_stream_beats(process: Process) -> None:
+    handler = await unexecuted(process)
+    batches = stream.subscribe(handler.pk, handler.run, -1, heartbeat=0.05)
+    async with within("it never beat"):
+        assert [await anext(batches) for _ in range(2)] == [None, None]
+
+
+class Silent(Workflow):
+    @step
+    async def wait(self, ev: StartEvent) -> StopEvent:
+        await world.gate("silence").passed()
+        return StopEvent()
+
+
+async def test_a_silent_stream_ends_when_the_process_does(process: Process) -> None:
+    """Though nothing would wake it otherwise, and the run goes on elsewhere."""
+    await process.serve(Silent)
+    handler = await process.start(Silent)
+
+    async def read() -> None:
+        async for _ in stream.subscribe(handler.pk, handler.run, -1):
+            pass
+
+    reading = asyncio.ensure_future(read())
+    await until(lambda: world.gate("silence").reached, "the step never began")
+    current = supervisor.current()
+    assert current is not None
+    current.drain()
+    async with within("the stream never ended"):
+        await reading
+        await read()
+    assert (await process.stored(handler)).status == Handler.Status.RUNNING
+    world.gate("silence").open()
+    await process.stop()
+    await process.restart()
+    await process.finish(handler)

@@ -22,6 +22,7 @@ from django_workflows.runtime import replay, supervisor
 from django_workflows.runtime.run import Run
 from django_workflows.runtime.supervisor import Supervisor
 from django_workflows.runtime.writer import Writer
+from tests.storage import terminate_other_connections
 
 from .process import Process, outcome, until
 from .world import world
@@ -177,25 +178,53 @@ async def test_a_process_that_stops_lets_its_runs_go(process: Process) -> None:
     assert world.times("begin") == 1
 
 
-async def test_a_process_that_drains_ends_what_it_has_and_takes_up_nothing(process: Process) -> None:
+async def test_a_process_that_drains_ends_what_is_waited_for_and_takes_up_nothing(process: Process) -> None:
     await process.serve(Talks, Asks)
-    handler = await process.start(Asks)
+    handler, forgotten = await process.start(Asks), await process.start(Asks)
+    waiting = asyncio.ensure_future(process.finish(handler))
+    await process.seen(handler, "InputRequiredEvent")
+    await process.seen(forgotten, "InputRequiredEvent")
     current = supervisor.current()
     assert current is not None
     current.drain()
+    await until(lambda: current.run_of(forgotten.pk) is None, "it was not let go")
     others = [
         await process.start(Talks, text="later"),
         await process.in_thread(service.start, "Talks", {"text": "later, too"}),
     ]
     # It still gets its mail, and would have seen them with it.
     await process.send(handler, "HumanResponseEvent", response="the last")
-    assert outcome(await process.finish(handler)) == "the last"
+    assert outcome(await waiting) == "the last"
     for other in others:
         assert (await process.stored(other)).worker_id is None
     await process.stop()
     world.gate("work").open()
     await process.restart()
     assert [outcome(await process.finish(other)) for other in others] == ["later", "later, too"]
+
+
+async def test_a_process_that_drains_hands_its_runs_over_to_another(process: Process) -> None:
+    """At once, not when its requests have ended; and a request that waits here hears of the end there."""
+    await process.serve(Remembers, POLL_INTERVAL=30)
+    draining = supervisor.current()
+    assert draining is not None
+    other = Supervisor()
+    await other.start()
+    try:
+        handlers_ = [await process.start(Remembers) for _ in range(3)]
+        await until(lambda: world.times("work") == 3, "the steps never began")
+        waiting = asyncio.ensure_future(process.finish(handlers_[0]))
+        await asyncio.sleep(0)
+        draining.drain()
+        await until(lambda: world.times("work") == 6, "the other process never took them up")
+        assert draining.is_running
+        for life in range(1, 7):
+            world.gate(f"life {life}").open()
+        assert isinstance(outcome(await waiting), int)
+        for handler in handlers_[1:]:
+            await process.finish(handler)
+    finally:
+        await other.stop()
 
 
 async def test_a_process_that_has_stopped_takes_nothing_more(process: Process) -> None:
@@ -267,8 +296,8 @@ async def test_a_silent_worker_is_dead_after_the_lease_timeout(process: Process)
     handler = await started(process)
     dying = supervisor.current()
     assert dying is not None
-    assert dying._life is not None
-    dying._life._path.unlink()
+    assert dying._membership._life is not None
+    dying._membership._life._path.unlink()
     await process.crash()
     world.gate("work").open()
     await process.restart()
@@ -280,7 +309,7 @@ async def test_a_run_that_is_deleted_is_dropped(process: Process) -> None:
     await process.serve(Talks)
     handler = await started(process)
     reader = asyncio.ensure_future(process.log(handler))
-    await service.apurge(handler)
+    await service.apurge(handler.handler_id)
     current = supervisor.current()
     assert current is not None
     await until(lambda: current.run_of(handler.pk) is None, "the run was never dropped")
@@ -333,7 +362,7 @@ async def test_a_run_whose_workflow_was_rewritten_hurts_nobody(
     await until(lambda: "journal cannot be read" in caplog.text, "nobody complained")
     another = await process.finish(await service.astart("Talks", {}))
     assert outcome(another) == "rewritten"
-    await service.apurge(another)
+    await service.apurge(another.handler_id)
     assert (await process.stored(handler)).status == Handler.Status.RUNNING
     await process.stop()
     # With the old release, it goes on.
@@ -442,6 +471,21 @@ async def test_readers_of_a_run_that_goes_on_elsewhere_see_it_to_its_end(process
     assert outcome(await waiter) == "hello"
 
 
+async def test_a_continued_run_is_here_when_its_start_is_answered(process: Process) -> None:
+    """Who waits for it then is known to wait, and gets time when the process is asked to end."""
+    await process.serve(Remembers)
+    for _ in range(2):
+        handler = await service.astart("Remembers", {}, handler_id="again")
+        current = supervisor.current()
+        assert current is not None
+        run = current.run_of(handler.pk)
+        assert run is not None
+        assert run.run_id == handler.run_id
+        world.gate(f"life {handler.run}").open()
+        await process.finish(handler)
+    assert handler.run == 2
+
+
 # --- Django's connections --------------------------------------------------------------------------------
 
 
@@ -462,17 +506,9 @@ class SyncORM(Workflow):
 async def test_steps_survive_a_restart_of_the_database_server(process: Process) -> None:
     await process.serve(AsyncORM, SyncORM)
     assert await process.result(AsyncORM) == await process.result(SyncORM) == 0
-    await process.in_thread(_terminate_other_connections)
+    await process.in_thread(terminate_other_connections)
     assert await process.result(AsyncORM) == await process.result(SyncORM) == 0
     assert world.times("count") == 3
-
-
-def _terminate_other_connections() -> None:
-    with connections["default"].cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
 
 
 async def test_sync_steps_leave_no_connection_open(process: Process) -> None:

@@ -125,6 +125,12 @@ DEPARTURES = [
         reference=500,
     ),
     _run(
+        "a start event nested 150 deep",
+        "Nothing needs more than MAX_JSON_DEPTH (100) levels, and each of them costs whoever reads it later.",
+        b'{"start_event": {"a": ' + b"[" * 148 + b"]" * 148 + b"}}",
+        reference=200,
+    ),
+    _run(
         "a body over MAX_BODY_SIZE (8 MB)",
         "A request that has no limit is a way to fill the server's memory.",
         {"start_event": {"text": "a" * 9_000_000}},

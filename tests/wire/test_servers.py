@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import threading
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect as websocket
 
 from tests import servers
 from tests.servers import Database, Server, wait_for
@@ -31,12 +34,14 @@ class Kind:
         prefixes: paths at which the API is found: behind a proxy that strips a prefix, and one that does not.
         exit_codes: what it may end with after SIGTERM.
         parses_bodies: whether the server itself looks into bodies by their Content-Type.
+        waits_for_sockets: whether it lets a WebSocket end before it ends itself.
     """
 
     make: Callable[[Database], Server]
     prefixes: tuple[str, ...] = ("/workflows",)
     exit_codes: tuple[int, ...] = (0,)
     parses_bodies: bool = False
+    waits_for_sockets: bool = True
 
 
 def _ours(server: str) -> Kind:
@@ -47,6 +52,7 @@ def _ours(server: str) -> Kind:
         ),
         prefixes=("/workflows", "/app/workflows"),
         parses_bodies=server == "daphne",
+        waits_for_sockets=server != "granian",
     )
 
 
@@ -72,6 +78,7 @@ KINDS = {
     "granian --url-path-prefix": Kind(
         lambda database: _theirs(database, "granian", "--url-path-prefix", "/app"),
         prefixes=("/workflows", "/app/workflows"),
+        waits_for_sockets=False,
     ),
     "runserver": Kind(
         lambda database: servers.runserver(database, site=SITE),
@@ -165,6 +172,39 @@ def test_a_stream_follows_the_run(query: str, site: Site) -> None:
         answer(site, handler)
         stream.read_to_end()
     assert [message["type"] for message in stream.messages] == ["Question", "StopEvent"]
+
+
+def socket_url(server: Server, handler: str, prefix: str = "/workflows") -> str:
+    return f"{server.origin.replace('http', 'ws', 1)}{prefix}/ws/events/{handler}?after_sequence=-1"
+
+
+def test_a_socket(kind: Kind, server: Server, site: Site) -> None:
+    for prefix in kind.prefixes:
+        handler = site.start_waiting("ask")
+        with websocket(socket_url(server, handler, prefix), compression="deflate") as one:
+            # Where the server offers it.
+            assert bool(one.protocol.extensions) == ("uvicorn" in server.name)
+            messages = [json.loads(one.recv(timeout=PATIENCE))]
+            one.send('{"type": "send_event", "event": {"type": "HumanResponseEvent", "value": {}}}')
+            messages += [json.loads(message) for message in one]
+        assert sorted(message["type"] for message in messages) == ["ack", "end", "event", "event"], prefix
+
+
+def test_a_site_with_a_websocket_application_of_its_own(server: Server, site: Site) -> None:
+    with websocket(f"{server.origin.replace('http', 'ws', 1)}/echo") as one:
+        one.send("hello")
+        assert one.recv(timeout=PATIENCE) == "hello"
+
+
+def test_heartbeats_over_a_socket(server: Server, site: Site) -> None:
+    handler = site.start_waiting("ask")
+    with websocket(socket_url(server, handler)) as one:
+        assert [json.loads(one.recv(timeout=PATIENCE))["type"] for _ in range(3)] == [
+            "event",
+            "heartbeat",
+            "heartbeat",
+        ]
+    wait_for(lambda: inside(server)["readers"] == 0, timeout=2, what="the reader to be forgotten")
 
 
 def test_heartbeats(site: Site) -> None:
@@ -266,6 +306,7 @@ def test_stopping_lets_go_of_runs_and_they_go_on(kind: Kind, server: Server, sit
     with (
         site.stream(f"/events/{waiting}?after_sequence=-1") as stream,
         site.stream(f"/events/{busy}?after_sequence=-1&sse=false") as other,
+        websocket(socket_url(server, waiting)) as socket_of_ours,
     ):
         stream.read_until_type("Question")
         other.read_until_type("Progress")
@@ -273,8 +314,13 @@ def test_stopping_lets_go_of_runs_and_they_go_on(kind: Kind, server: Server, sit
         code = server.terminate()
         for end in ends:
             end.join(PATIENCE)
+        with pytest.raises(ConnectionClosed) as closed:
+            list(socket_of_ours)
     assert code in kind.exit_codes
     if kind.exit_codes == (0,):
+        if kind.waits_for_sockets or closed.value.rcvd is not None:
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
         # The streams have ended in order, and say nothing of an end of the runs.
         assert [message["type"] for message in stream.messages] == ["Question"]
         assert [message["type"] for message in other.messages] == ["Progress"]

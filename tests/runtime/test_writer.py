@@ -1,0 +1,138 @@
+"""The writing thread by itself: what must not end it, nor keep it from its heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from django_workflows import handlers, leases, mailbox
+from django_workflows.exceptions import CancelWaits, HandlerFinished
+from django_workflows.mailbox import Letter
+from django_workflows.models import Handler, Message
+from django_workflows.runtime.writer import Changes, Writer
+from tests.storage import PATIENCE, a_run, a_start, a_worker, an_ending, race
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Make = Callable[..., Writer]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    """Make writers that run until the test is over."""
+    made: list[Writer] = []
+
+    def make(**options: Any) -> Writer:
+        writer = Writer(**options)
+        writer.start()
+        made.append(writer)
+        return writer
+
+    yield make
+    for writer in made:
+        await asyncio.to_thread(writer.stop)
+
+
+async def test_heartbeats_go_on_while_many_writes_wait_for_a_lock(make: Make, settings: Any) -> None:
+    """Each waits for a lock as long as it may; all of them together, longer than the lease."""
+    settings.DJANGO_WORKFLOWS = {"PERSISTENCE_BACKOFF": []}
+    happened: list[str] = []
+    writer = make(on_interval=lambda: happened.append("h"), interval=0.0)
+
+    def wait_in_vain() -> None:
+        happened.append("w")
+        raise OperationalError("canceling statement due to lock timeout")
+
+    await asyncio.gather(*(writer.submit(wait_in_vain) for _ in range(20)), return_exceptions=True)
+
+    # All of a batch in vain, then the first of them by itself.
+    assert "www" not in "".join(happened)
+
+
+async def test_a_start_that_meets_itself_survives_another_outage(
+    make: Make, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was committed unheard; and when the writer looks whose the row is, the database is away again."""
+    settings.DJANGO_WORKFLOWS = {"PERSISTENCE_BACKOFF": [0.01]}
+    request = a_start()
+    (stored,) = await asyncio.to_thread(race, lambda: handlers.start(request))
+    look, outages = handlers.of_run, iter([OperationalError("the server closed the connection unexpectedly")])
+
+    def look_in_vain(run_id: str) -> Any:
+        for outage in outages:
+            raise outage
+        return look(run_id)
+
+    monkeypatch.setattr(handlers, "of_run", look_in_vain)
+    writer = make()
+    async with asyncio.timeout(PATIENCE):
+        assert (await writer.submit(request)).pk == stored.pk
+        assert (await writer.submit(a_start())).pk != stored.pk
+
+
+async def test_a_refusal_leaves_no_doubt_about_a_commit(make: Make) -> None:
+    """Whoever sends events to runs that have ended must not make the process look through all that it has."""
+    writer = make()
+
+    def refuse() -> None:
+        raise HandlerFinished
+
+    with pytest.raises(HandlerFinished):
+        await writer.submit(refuse)
+    assert writer.failures == 0
+
+
+def _runs_with_mail() -> tuple[list[Handler], list[Handler]]:
+    """Return runs that have consumed a message and have another, and runs without any."""
+    worker = a_worker()
+    mailed, others = ([a_run(worker=worker.pk) for _ in range(2)] for _ in range(2))
+    for run in mailed:
+        mailbox.post(Letter(run.pk, run.run, Message.Kind.EVENT, "{}"))
+    mailbox.consume([message.pk for message in mailbox.fetch(worker.pk, 100)])
+    for run in mailed:
+        mailbox.post(Letter(run.pk, run.run, Message.Kind.EVENT, "{}"))
+    return mailed, others
+
+
+async def test_the_end_leaves_no_mail(make: Make) -> None:
+    ((mailed, others),) = await asyncio.to_thread(race, _runs_with_mail)
+    writer = make()
+
+    await asyncio.gather(
+        *(writer.submit(Changes(leases.of(run), ending=an_ending())) for run in (mailed[0], others[0])),
+        writer.submit(Changes(leases.of(mailed[1]), progressed=True)),
+    )
+
+    left = await writer.submit(lambda: [(m.handler_id, m.consumed_at is None) for m in Message.objects.all()])
+    assert sorted(left) == [(mailed[1].pk, False), (mailed[1].pk, True)]
+
+
+async def test_a_cancellation_that_was_answered_holds(make: Make) -> None:
+    """A run that would complete is dropped; one that ends as cancelled, or goes on, is not."""
+
+    def cancel_some() -> list[Handler]:
+        runs = [a_run(worker=a_worker().pk) for _ in range(4)]
+        for run in runs[:3]:
+            mailbox.post(Letter(run.pk, run.run, Message.Kind.CANCEL))
+        return runs
+
+    ((completes, is_cancelled, goes_on, other),) = await asyncio.to_thread(race, cancel_some)
+    writer = make()
+
+    results = await asyncio.gather(
+        writer.submit(Changes(leases.of(completes), ending=an_ending())),
+        writer.submit(Changes(leases.of(is_cancelled), ending=an_ending(Handler.Status.CANCELLED))),
+        writer.submit(Changes(leases.of(goes_on), progressed=True)),
+        writer.submit(Changes(leases.of(other), ending=an_ending())),
+        return_exceptions=True,
+    )
+
+    assert [type(result) for result in results] == [CancelWaits, type(None), type(None), type(None)]
+    ended = await writer.submit(
+        lambda: set(Handler.objects.exclude(status="running").values_list("pk", flat=True))
+    )
+    assert ended == {is_cancelled.pk, other.pk}
