@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, connections
+from django.db import IntegrityError, connections, transaction
 
 from django_workflows import conf, contexts, database, eventlog, handlers, journal, leases, mailbox, notify
 from django_workflows.contexts import Snapshot
@@ -224,6 +224,9 @@ class Writer:
             mailbox.empty(
                 change.lease.handler for change in changes if change.ending is not None and held.get(change.lease)
             )
+            if any(change.released and held.get(change.lease) for change in changes):
+                # Mail that was handed to the run just before, or to nobody: whoever claims it gets it.
+                transaction.on_commit(notify.mail, using=database.alias())
             plain = [request for request in requests if isinstance(request, Start) and request.is_plain]
             if plain:
                 results.update(zip(map(id, plain), handlers.start_many(plain), strict=True))

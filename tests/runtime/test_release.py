@@ -15,8 +15,8 @@ from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import TickWaiterTimeout
 
-from django_workflows import contexts, database, service
-from django_workflows.models import Handler, Tick
+from django_workflows import contexts, database, mailbox, serialization, service
+from django_workflows.models import Handler, Message, Tick
 from django_workflows.runtime import clock, replay, run, supervisor
 from django_workflows.runtime.deadlines import Deadlines
 from django_workflows.runtime.run import Run
@@ -237,8 +237,8 @@ async def test_a_deadline_is_kept_by_the_next_process(process: Process) -> None:
 
 
 async def test_mail_that_comes_as_the_run_leaves_wakes_it(process: Process) -> None:
-    """Whenever the answer comes, before, during or after the release, it is consumed."""
-    await process.serve(asks, IDLE_TIMEOUT=0.02, POLL_INTERVAL=0.05)
+    """Whenever the answer comes, before, during or after the release, it is consumed, and at once."""
+    await process.serve(asks, IDLE_TIMEOUT=0.02, POLL_INTERVAL=600)
 
     async def converse(number: int) -> list[str]:
         handler = await process.start(Asks, questions=4)
@@ -252,6 +252,23 @@ async def test_mail_that_comes_as_the_run_leaves_wakes_it(process: Process) -> N
     found = await asyncio.gather(*(converse(number) for number in range(24)))
     assert found == [["0", "1", "2", "3"]] * 24
     assert world.times("answered") == 24
+
+
+async def test_mail_that_a_look_has_found_already_wakes_the_run_that_leaves(process: Process) -> None:
+    """The look that its hint caused was made just before the release, and nobody says it again."""
+    await process.serve(asks, POLL_INTERVAL=600)
+    handler = await process.start(Asks, questions=1)
+    await process.seen(handler, "InputRequiredEvent")
+    current = supervisor.current()
+    assert current is not None
+    run = current.run_of(handler.pk)
+    assert run is not None
+    await until(lambda: run.is_quiet, "the run never waited")
+    data = serialization.dump_event(Reply(text="here"), run.serializer)
+    letter = mailbox.Letter(handler.pk, handler.run, Message.Kind.EVENT, data)
+    await process.in_thread(mailbox.post, letter)
+    assert await run.release(None)
+    assert outcome(await process.finish(handler)) == ["here"]
 
 
 async def test_a_busy_run_stays(process: Process) -> None:
