@@ -8,6 +8,7 @@ process at once, and the others through a :class:`Relay`.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -26,11 +27,17 @@ class Subscription:
     """One reader's view of one run: events that were committed while it watches, and a wake-up.
 
     Belongs to one event loop; use it only there.
+
+    Args:
+        handler: primary key of the handler.
+        run: number of the run.
+        until_end: whether the reader waits for the run's end, and is not woken by events before it.
     """
 
-    def __init__(self, handler: int, run: int) -> None:
+    def __init__(self, handler: int, run: int, *, until_end: bool = False) -> None:
         self.handler = handler
         self.run = run
+        self._until_end = until_end
         self.loop = asyncio.get_running_loop()
         # Whether the run has ended; what is in memory are then its last events.
         self.ended = False
@@ -74,8 +81,16 @@ class Subscription:
             return None
         return events
 
+    def misses(self, reached: tuple[int, int] | None) -> bool:
+        """Whether there is something for the reader, given how far the handler is (:func:`eventlog.reached`)."""
+        if reached is None or self._until_end:
+            return reached is None or reached[0] != self.run
+        return reached != (self.run, self._position)
+
     def offer(self, events: Sequence[EventEntry], ended: bool) -> None:
         """Hand committed events over; none, and no end, means that something else has changed."""
+        if self._until_end and events and not ended:
+            return
         if not events and not ended:
             self._ahead = None
         elif self._ahead is not None:
@@ -89,7 +104,7 @@ class Subscription:
 
     def hear(self, run: int, sequence: int) -> None:
         """Take a hint from another process; see :meth:`Relay.progress`."""
-        if run != self.run or not 0 <= sequence <= self._position:
+        if run != self.run or sequence < 0 or (sequence > self._position and not self._until_end):
             self.offer((), False)
 
     def nudge(self) -> None:
@@ -98,10 +113,13 @@ class Subscription:
         self._wake()
 
     async def wait(self, until: float) -> bool:
-        """Return when something may be there; at a moment of the loop's clock in any case, and then False."""
+        """Return when something may be there; at a moment of the loop's clock in any case, and then False.
+
+        The moment may be infinitely far away.
+        """
         if not self._is_woken:
             self._until = until
-            if self._alarm is None or until < self._alarm.when():
+            if until < math.inf and (self._alarm is None or until < self._alarm.when()):
                 self._set_alarm()
             self._waiter = self.loop.create_future()
             try:
@@ -135,7 +153,7 @@ class Subscription:
         self._alarm = None
         if self.loop.time() >= self._until:
             self._end_wait()
-        elif self._waiter is not None:
+        elif self._waiter is not None and self._until < math.inf:
             self._set_alarm()
 
 
@@ -167,11 +185,11 @@ def pass_on_to(relay: Relay | None) -> None:
     _relay = relay
 
 
-def subscribe(handler: int, run: int) -> Subscription:
-    """Watch a run from the running event loop, until :func:`unsubscribe`."""
+def subscribe(handler: int, run: int, *, until_end: bool = False) -> Subscription:
+    """Hear of a run on the running event loop, until :func:`unsubscribe`; see :class:`Subscription`."""
     if _relay is not None:
         _relay.listen()
-    subscription = Subscription(handler, run)
+    subscription = Subscription(handler, run, until_end=until_end)
     with _lock:
         _subscriptions[handler].add(subscription)
     return subscription

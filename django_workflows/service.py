@@ -8,6 +8,7 @@ synchronous form for ordinary Django code and an asynchronous one (``a...``). Ca
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from django_workflows import (
     registry,
     retention,
     serialization,
+    watch,
 )
 from django_workflows.exceptions import (
     HandlerFinished,
@@ -364,8 +366,7 @@ async def wait(handler: Handler) -> Handler:
             return handler
         finally:
             run.awaited -= 1
-    subscription = notify.subscribe(handler.pk, handler.run)
-    try:
+    with watch.run(handler.pk, handler.run, until_end=True) as subscription:
         while True:
             try:
                 found = await database.read(_by_key, handler.pk)
@@ -375,9 +376,7 @@ async def wait(handler: Handler) -> Handler:
                 raise HandlerNotFound
             if found.has_ended:
                 return found
-            await subscription.wait(subscription.loop.time() + conf.get().POLL_INTERVAL)
-    finally:
-        notify.unsubscribe(subscription)
+            await subscription.wait(math.inf)
 
 
 def _by_key(key: int) -> Handler:

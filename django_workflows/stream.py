@@ -1,34 +1,25 @@
 """Reading a run's event log as it grows.
 
 A reader catches up from its cursor in the database and is then fed from memory where its process executes the
-run; everywhere else it reads again when a hint comes, or when the process's look at all such runs, every
-POLL_INTERVAL, finds that there is more. While it waits it holds neither a thread nor a connection, and one that is
+run; everywhere else it reads again when a hint comes, or when the look that all share (``watch``) finds that there
+is more. While it waits it holds neither a thread nor a connection, and one that is
 too slow goes back to the database instead of making others keep events for it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import logging
 import math
 from collections.abc import AsyncGenerator
-from weakref import WeakKeyDictionary
 
-from django_workflows import conf, database, eventlog, notify
+from django_workflows import database, eventlog, watch
 from django_workflows.eventlog import EventEntry
 from django_workflows.models import Handler
-from django_workflows.notify import Subscription
 from django_workflows.runtime import supervisor
-
-logger = logging.getLogger("django_workflows.stream")
 
 # Events read at once: few to begin with, then more, as long as they are not too much to hold for every reader.
 FIRST_PAGE = 16
 PAGE = 500
 PAGE_CHARACTERS = 1024 * 1024
-# Seconds after which a reader looks for itself, whatever it has not heard.
-PATIENCE = 30.0
 
 
 async def subscribe(
@@ -47,13 +38,12 @@ async def subscribe(
     """
     if _is_draining():
         return
-    subscription = notify.subscribe(handler, run)
-    watch = _watches.setdefault(subscription.loop, _Watch())
-    now = subscription.loop.time
     limit = FIRST_PAGE
-    look_at = math.inf
-    beat_at = math.inf if heartbeat is None else now() + heartbeat
-    try:
+    beat_at = math.inf
+    with watch.run(handler, run) as subscription:
+        now = subscription.loop.time
+        if heartbeat is not None:
+            beat_at = now() + heartbeat
         while True:
             events = subscription.take(after)
             if events is None:
@@ -68,30 +58,21 @@ async def subscribe(
                         yield wanted
                     return
                 events = page
-                watch.add(subscription)
-                look_at = now() + PATIENCE
             if events:
                 after = events[-1].sequence
                 if wanted := events if internal else _public(events):
                     yield wanted
-                look_at = now() + PATIENCE
-                beat_at = math.inf if heartbeat is None else now() + heartbeat
+                if heartbeat is not None:
+                    beat_at = now() + heartbeat
             elif subscription.ended:
                 return
             elif subscription.nudged:
                 subscription.nudged = False
                 if _is_draining():
                     return
-            elif not await subscription.wait(min(look_at, beat_at)):
-                if now() >= look_at:
-                    # Hints may be lost.
-                    subscription.look()
-                if now() >= beat_at:
-                    beat_at += heartbeat or 0
-                    yield None
-    finally:
-        watch.discard(subscription)
-        notify.unsubscribe(subscription)
+            elif not await subscription.wait(beat_at) and now() >= beat_at:
+                beat_at += heartbeat or 0
+                yield None
 
 
 def _public(events: list[EventEntry]) -> list[EventEntry]:
@@ -101,55 +82,6 @@ def _public(events: list[EventEntry]) -> list[EventEntry]:
 def _is_draining() -> bool:
     current = supervisor.current()
     return current is not None and current.draining.is_set()
-
-
-class _Watch:
-    """One look at the database for all readers on an event loop whose runs are executed elsewhere, or by nobody.
-
-    If each looked for itself, a thousand readers of runs that wait would keep a processor busy.
-    """
-
-    def __init__(self) -> None:
-        self._readers: set[Subscription] = set()
-        self._task: asyncio.Task[None] | None = None
-
-    def add(self, reader: Subscription) -> None:
-        self._readers.add(reader)
-        if self._task is None:
-            looking = self._look_again_and_again()
-            self._task = reader.loop.create_task(looking, name="look for events", context=contextvars.Context())
-
-    def discard(self, reader: Subscription) -> None:
-        self._readers.discard(reader)
-        if not self._readers and self._task is not None:
-            self._task.cancel()
-            self._task = None
-
-    async def _look_again_and_again(self) -> None:
-        while True:
-            await asyncio.sleep(conf.get().POLL_INTERVAL)
-            try:
-                await self._look()
-            except Exception as error:
-                logger.warning("looking for events of other processes failed: %s", error)
-
-    async def _look(self) -> None:
-        readers = [reader for reader in self._readers if not _is_executed_here(reader.handler)]
-        if not readers:
-            return
-        found = await database.read(eventlog.reached, {reader.handler for reader in readers})
-        for reader in readers:
-            if found.get(reader.handler) != (reader.run, reader.position):
-                reader.offer((), False)
-
-
-_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()
-
-
-def _is_executed_here(handler: int) -> bool:
-    """Whether a run is in this process's memory: inside a process no hint is lost."""
-    current = supervisor.current()
-    return current is not None and current.is_here and current.run_of(handler) is not None
 
 
 def _next_limit(page: list[EventEntry]) -> int:

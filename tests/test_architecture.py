@@ -29,6 +29,7 @@ LAYERS = [
     ["notify"],
     ["relay"],
     ["runtime"],
+    ["watch"],
     ["service"],
     ["stream"],
     ["api"],

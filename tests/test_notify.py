@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import threading
 import weakref
 from collections.abc import Iterator
@@ -259,6 +260,32 @@ async def test_a_commit_in_another_thread_wakes_in_order() -> None:
     await writing
 
     assert seen == entries(*range(100))
+
+
+async def test_who_waits_for_the_end_is_not_woken_before() -> None:
+    subscription = notify.subscribe(1, 1, until_end=True)
+    notify.committed(1, 1, entries(0))
+    notify.hear_progress(1, 1, 5)
+    assert not subscription.misses((1, 5))
+    assert await not_woken(subscription)
+
+    # Another run, no run, the end by hint, the end from memory.
+    assert subscription.misses((2, 0))
+    assert subscription.misses(None)
+    notify.hear_progress(1, 1, -1)
+    assert await woken(subscription)
+    notify.committed(1, 1, entries(1), ended=True)
+    assert await woken(subscription)
+    assert subscription.ended
+
+
+async def test_a_reader_waits_without_a_limit() -> None:
+    subscription = notify.subscribe(1, 1)
+    waiting = asyncio.ensure_future(subscription.wait(math.inf))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    notify.committed(1, 1, entries(0))
+    assert await asyncio.wait_for(waiting, PATIENCE)
 
 
 async def test_a_commit_in_another_thread_wakes_a_loop_that_sleeps() -> None:

@@ -11,8 +11,9 @@ from django.utils import timezone
 from workflows import Context, Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
 
-from django_workflows import eventlog, leases, service, stream
+from django_workflows import eventlog, leases, service, stream, watch
 from django_workflows.eventlog import EventEntry
+from django_workflows.exceptions import HandlerNotFound
 from django_workflows.models import Handler
 from django_workflows.runtime import supervisor
 from tests.storage import end
@@ -206,6 +207,45 @@ async def test_a_reader_that_gets_no_hint_looks_by_itself(process: Process) -> N
     await process.in_thread(handler.delete)
 
 
+async def test_who_waits_for_an_end_elsewhere_reads_at_the_end(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = await unexecuted(process, POLL_INTERVAL=0.05)
+    deleted = await process.in_thread(partial(service.start, "Chatty", {"count": 1, "pauses": False}))
+    reads: list[int] = []
+    looks: list[set[int]] = []
+    by_key, reached = service._by_key, eventlog.reached
+
+    def counted_read(key: int) -> Handler:
+        reads.append(key)
+        return by_key(key)
+
+    def counted_look(keys: set[int]) -> Any:
+        looks.append(set(keys))
+        return reached(keys)
+
+    monkeypatch.setattr(service, "_by_key", counted_read)
+    monkeypatch.setattr(eventlog, "reached", counted_look)
+    waiting = asyncio.ensure_future(service.wait(handler))
+    in_vain = asyncio.ensure_future(service.wait(deleted))
+    await until(lambda: looks[-3:] == [{handler.pk, deleted.pk}] * 3, "they do not look together")
+    entry = EventEntry(0, False, "{}", "Progress", timezone.now())
+    await process.in_thread(eventlog.append, [(leases.of(handler), entry)])
+    count = len(looks)
+    await until(lambda: len(looks) > count + 3, "they have stopped to look")
+    assert sorted(reads) == sorted([handler.pk, deleted.pk])
+
+    await process.in_thread(end, handler)
+    async with within("the end was never seen"):
+        assert (await waiting).has_ended
+    await process.in_thread(deleted.delete)
+    async with within("the deletion was never seen"):
+        with pytest.raises(HandlerNotFound):
+            await in_vain
+    # No run has written that.
+    await process.in_thread(handler.delete)
+
+
 async def test_readers_look_together_and_read_when_there_is_more(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +292,7 @@ async def test_readers_look_together_and_read_when_there_is_more(
     await asyncio.gather(*reading, return_exceptions=True)
     for batches in streams:
         await batches.aclose()
-    assert not stream._watches[asyncio.get_running_loop()]._readers
+    assert not watch._watches[asyncio.get_running_loop()]._readers
     # No run has written what they have.
     for handler in handlers:
         await process.in_thread(Handler.objects.filter(pk=handler.pk).delete)
