@@ -76,7 +76,11 @@ class KillOrder:
         return moment, int(number)
 
     def _obey(self, moment: str) -> None:
-        self._file.unlink()
+        try:
+            self._file.unlink()
+        except FileNotFoundError:
+            # The order was withdrawn meanwhile.
+            return
         os.kill(os.getpid(), signal.SIGSTOP if moment == "stop" else signal.SIGKILL)
 
 
