@@ -8,12 +8,13 @@ it would without us: it belongs to the step that runs it and is repeated with it
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from workflows import Workflow
 from workflows.context.serializers import BaseSerializer
-from workflows.events import StartEvent
+from workflows.decorators import StepFunction
+from workflows.events import Event, StartEvent
 from workflows.plugins.basic import BasicRuntime, get_current_run_id
 from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.plugin import (
@@ -22,7 +23,7 @@ from workflows.runtime.types.plugin import (
     RegisteredWorkflow,
     Runtime,
 )
-from workflows.runtime.types.results import StepWorkerOutput
+from workflows.runtime.types.results import RetryAttempt, StepWorkerOutput, StepWorkerState
 from workflows.runtime.types.step_function import (
     StepWorkerFunction,
     as_step_worker_functions,
@@ -68,10 +69,12 @@ class DjangoRuntime(Runtime):
         return registered
 
     def register(self, workflow: Workflow) -> RegisteredWorkflow:
+        # Not a copy: steps see what the others do to the workflow.
+        view = cast(Workflow, _ItsSteps(workflow))
         return RegisteredWorkflow(
             workflow=workflow,
             workflow_run_fn=create_workflow_run_function(workflow),
-            steps={name: _contained(step) for name, step in as_step_worker_functions(workflow).items()},
+            steps={name: _contained(step, view) for name, step in as_step_worker_functions(workflow).items()},
         )
 
     def get_registered(self, workflow: Workflow) -> RegisteredWorkflow | None:
@@ -106,12 +109,45 @@ class DjangoRuntime(Runtime):
         return self._in_memory.get_external_adapter(run_id)
 
 
-def _contained(step: StepWorkerFunction) -> StepWorkerFunction:
-    """Make a step fail of what would otherwise take its run, or the whole process, with it."""
+_FIRST_ATTEMPT = RetryAttempt()
 
-    async def contained(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
+
+class _ItsSteps:
+    """A workflow as the engine hands it to a step: the same, but it knows its steps.
+
+    The engine asks for them at each execution of a step, and the workflow finds them among all of its members:
+    almost half of what the engine needs for a step.
+    """
+
+    def __init__(self, workflow: Workflow) -> None:
+        self._its_workflow = workflow
+        self._its_steps = workflow._get_steps()
+
+    def _get_steps(self) -> dict[str, StepFunction[Any, Any]]:
+        return self._its_steps
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._its_workflow, name)
+
+
+def _contained(step: StepWorkerFunction, view: Workflow) -> StepWorkerFunction:
+    """Make a step fail of what would otherwise take its run, or the whole process, with it.
+
+    Args:
+        step: executes a step.
+        view: what it is given for its workflow.
+    """
+
+    async def contained(
+        state: StepWorkerState,
+        step_name: str,
+        event: Event,
+        workflow: Workflow,
+        bound_events: dict[str, Event] | None = None,
+        retry: RetryAttempt = _FIRST_ATTEMPT,
+    ) -> list[StepWorkerOutput]:
         try:
-            return await step(*args, **kwargs)
+            return await step(state, step_name, event, view, bound_events, retry)
         except SystemExit as error:
             # asyncio would end the event loop; and the next process that resumes the run, likewise.
             raise RuntimeError(f"the step called sys.exit({error.code!r})") from error
