@@ -8,6 +8,7 @@ it would without us: it belongs to the step that runs it and is repeated with it
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
@@ -71,9 +72,12 @@ class DjangoRuntime(Runtime):
     def register(self, workflow: Workflow) -> RegisteredWorkflow:
         # Not a copy: steps see what the others do to the workflow.
         view = cast(Workflow, _ItsSteps(workflow))
+        run = create_workflow_run_function(workflow)
+        # The engine asks for it at the beginning of each run; here, Python's inspect finds the answer.
+        run.__signature__ = inspect.signature(run)  # type: ignore[attr-defined]
         return RegisteredWorkflow(
             workflow=workflow,
-            workflow_run_fn=create_workflow_run_function(workflow),
+            workflow_run_fn=run,
             steps={name: _contained(step, view) for name, step in as_step_worker_functions(workflow).items()},
         )
 
