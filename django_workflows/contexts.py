@@ -40,6 +40,15 @@ class Snapshot:
     data: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A run's state store, and the snapshot that its journal goes on from; see :class:`models.Context`."""
+
+    state: str | None
+    snapshot: str | None
+    snapshot_sequence: int
+
+
 def snapshot(snapshots: Iterable[tuple[Lease, Snapshot]]) -> None:
     """Write snapshots of any number of runs, whose leases the transaction holds."""
     now = timezone.now()
@@ -52,3 +61,19 @@ def snapshot(snapshots: Iterable[tuple[Lease, Snapshot]]) -> None:
 
 def read(handler: int) -> Context | None:
     return Context.objects.using(database.alias()).filter(handler_id=handler).first()
+
+
+_STORED = database.Lookup(
+    lambda keys: (
+        Context.objects.using(database.alias())
+        .filter(handler__in=keys)
+        .values_list("state", "snapshot", "snapshot_sequence")
+    )
+)
+
+
+def stored(handler: int) -> Stored | None:
+    """Return what a handler's run goes on from, None when nothing is stored."""
+    for row in _STORED([handler]):
+        return Stored(*row)
+    return None

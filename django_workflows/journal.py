@@ -31,13 +31,18 @@ def prune(lease: Lease, upto: int | None = None) -> None:
     (found if upto is None else found.filter(sequence__lte=upto)).delete()
 
 
+# Ticks read at once. Pages, because a cursor of the server's would live as long as the reader is busy with them.
+_PAGE = 1000
+
+
 def read(lease: Lease, after: int = -1) -> Generator[TickEntry, None, None]:
     """Yield a run's ticks after a position."""
-    rows = (
-        Tick.objects.using(database.alias())
-        .filter(handler_id=lease.handler, run=lease.run, sequence__gt=after)
-        .order_by("sequence")
-        .values_list("sequence", "data")
-    )
-    for sequence, data in rows.iterator(chunk_size=1000):
-        yield TickEntry(sequence, data)
+    ticks = Tick.objects.using(database.alias()).filter(handler_id=lease.handler, run=lease.run)
+    while True:
+        page = ticks.filter(sequence__gt=after).order_by("sequence").values_list("sequence", "data")[:_PAGE]
+        rows = list(page)
+        for sequence, data in rows:
+            yield TickEntry(sequence, data)
+        if len(rows) < _PAGE:
+            return
+        after = rows[-1][0]

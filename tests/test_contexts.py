@@ -12,11 +12,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def read(handler: int) -> Context:
     found = contexts.read(handler)
     assert found is not None
+    stored = contexts.Stored(found.state, found.snapshot, found.snapshot_sequence)
+    assert contexts.stored(handler) == stored
     return found
 
 
 def test_nothing_is_there_before_the_first_state() -> None:
-    assert contexts.read(a_run().pk) is None
+    run = a_run().pk
+    assert contexts.read(run) is None
+    assert contexts.stored(run) is None
 
 
 def test_the_last_state_counts() -> None:

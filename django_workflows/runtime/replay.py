@@ -6,7 +6,6 @@ Safe to repeat: reading writes nothing. The engine marks the resumption in the j
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -18,11 +17,11 @@ from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.results import AddWaiter, DeleteWaiter
 from workflows.runtime.types.ticks import TickSessionStart, TickStepResult, WorkflowTick
 
-from django_workflows import contexts, database, eventlog, journal, leases, serialization
-from django_workflows.contexts import Snapshot
+from django_workflows import contexts, eventlog, journal, leases, mailbox, serialization
+from django_workflows.contexts import Snapshot, Stored
 from django_workflows.journal import TickEntry
 from django_workflows.leases import Lease
-from django_workflows.models import Context, Handler, Message
+from django_workflows.models import Handler
 from django_workflows.registry import Served
 from django_workflows.runtime import clock, snapshot, ticks
 from django_workflows.runtime.snapshot import Standing
@@ -77,7 +76,7 @@ def load(served: Served, handler: Handler) -> Beginning:
         Exception: what is stored cannot be read by the workflow as it is now.
     """
     lease = leases.of(handler)
-    context = contexts.read(handler.pk)
+    context = contexts.stored(handler.pk)
     standing, position = _standing(served, lease, handler.run_id, context)
     state = standing.state
     if standing.began_at is not None:
@@ -90,11 +89,12 @@ def load(served: Served, handler: Handler) -> Beginning:
         state=state,
         start_event=start_event,
         next_tick=position + 1,
-        next_event=eventlog.last_sequence(handler.pk, handler.run) + 1,
+        next_event=_last_event(lease) + 1,
         snapshot=-1 if context is None else context.snapshot_sequence,
         stored_state=None if context is None else context.state,
         deadlines=standing.pending_timeouts(),
-        is_cancelled=_is_cancelled(handler),
+        # What was interrupted must not start again only to be cancelled.
+        is_cancelled=bool(mailbox.cancelled([lease])),
     )
 
 
@@ -105,23 +105,21 @@ def summarize(served: Served, lease: Lease, run_id: str) -> Snapshot:
         Exception: the engine cannot write its state, or could not read it again.
     """
     using = serialization.serializer(served)
-    standing, position = _standing(served, lease, run_id, contexts.read(lease.handler))
+    standing, position = _standing(served, lease, run_id, contexts.stored(lease.handler))
     data = snapshot.dump(standing, using)
     # A number that JSON has not, for one, survives in the journal, and not in what the engine writes.
     snapshot.load(data, served.workflow, using)
     return Snapshot(position, data)
 
 
-def _standing(served: Served, lease: Lease, run_id: str, context: Context | None) -> tuple[Standing, int]:
+def _standing(served: Served, lease: Lease, run_id: str, context: Stored | None) -> tuple[Standing, int]:
     """Return where a run stands, and the position of its last tick."""
     using = serialization.serializer(served)
     standing, position = snapshot.begin(served.workflow), -1
     if context is not None and context.snapshot is not None:
         standing, position = snapshot.load(context.snapshot, served.workflow, using), context.snapshot_sequence
 
-    # Closed here, because an error keeps it alive for longer than the thread's connection.
-    with contextlib.closing(journal.read(lease, after=position)) as entries:
-        last = advance(standing, _gapless(entries, position), using, run_id)
+    last = advance(standing, _gapless(journal.read(lease, after=position), position), using, run_id)
     return standing, position if last is None else last
 
 
@@ -164,10 +162,10 @@ def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("the engine's replay waited for something")
 
 
-def _is_cancelled(handler: Handler) -> bool:
-    """Tell whether a cancellation is waiting: what was interrupted must not start again only to be cancelled."""
-    messages = Message.objects.using(database.alias())
-    return messages.filter(handler=handler, run=handler.run, kind=Message.Kind.CANCEL, consumed_at=None).exists()
+def _last_event(lease: Lease) -> int:
+    """Return the position of a run's last event; -1 as well when the lease does not hold any more."""
+    run, last = eventlog.reached([lease.handler]).get(lease.handler, (lease.run, -1))
+    return last if run == lease.run else -1
 
 
 def _note(tick: WorkflowTick, standing: Standing) -> None:

@@ -62,7 +62,9 @@ class Supervisor:
         self._steps = StepExecutor(settings.STEP_THREADS)
         self._runs: dict[int, Run] = {}
         self._loading: set[int] = set()
-        # Handlers of runs that had no room for all of their mail.
+        # Whether the last claim left runs for which there was no room, as far as is known.
+        self._may_claim = False
+        # Handlers of runs that had no room for all of their mail, or were not loaded when it was there.
         self._turned_away: set[int] = set()
         # Handlers of runs that are ours but could not be loaded; their mail must not stand before that of others.
         self._unreadable: set[int] = set()
@@ -363,7 +365,14 @@ class Supervisor:
             )
             return None
         finally:
-            self._loading.discard(handler.pk)
+            self._loaded(handler.pk)
+
+    def _loaded(self, handler: int) -> None:
+        self._loading.discard(handler)
+        # Not after each: runs that are claimed together share the price of that.
+        claims = self._may_claim and len(self._loading) <= MAX_LOADING // 2
+        if claims or self._to_let_go or handler in self._turned_away:
+            self._turned_away.discard(handler)
             self._hint.set()
 
     # --- loops ----------------------------------------------------------------------------------------
@@ -421,6 +430,7 @@ class Supervisor:
             notify.mail()
         for handler in claimed:
             self._take(handler)
+        self._may_claim = len(claimed) == room
         if self._writer.failures != self._sure_up_to and not self.draining.is_set():
             await self._take_unheard(worker)
         delivered = [self._deliver(message) for message in messages]
@@ -470,6 +480,8 @@ class Supervisor:
     def _deliver(self, message: Message) -> bool:
         run = self._runs.get(message.handler_id)
         if run is None or run.lease.run != message.run:
+            if message.handler_id in self._loading:
+                self._turned_away.add(message.handler_id)
             return False
         if len(run.mail) >= INBOX_LIMIT:
             self._turned_away.add(message.handler_id)
