@@ -15,6 +15,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from pydantic import BaseModel
 from workflows import Context, Workflow, step
+from workflows import workflow as engine_workflow
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.resource import Resource, ResourceConfig
 
@@ -51,6 +52,42 @@ class Sync(Workflow):
     def sleep(self, ev: StartEvent) -> StopEvent:
         world.gate("sync step").passed_in_thread()
         return StopEvent(result="awake")
+
+
+class Remembers(Workflow):
+    """Keeps something at the instance, and has a method beside its steps."""
+
+    seen = 0
+
+    @step
+    async def first(self, ctx: Context, ev: StartEvent) -> Number:
+        self.seen += 1
+        return Number(value=self.twice(ev.value))
+
+    @step
+    def second(self, ev: Number) -> StopEvent:
+        return StopEvent(result=[ev.value, self.seen, type(self).__name__, isinstance(self, Workflow)])
+
+    def twice(self, value: int) -> int:
+        return 2 * value
+
+
+async def test_steps_get_the_workflow_itself_and_are_looked_up_once(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine would look for them among all members of the instance at each execution of one."""
+    await process.serve(Remembers)
+    assert await process.result(Remembers, value=3) == [6, 1, "Remembers", True]
+    look_up, looks = engine_workflow.get_steps_from_instance, []
+
+    def counted(workflow: object) -> Any:
+        looks.append(workflow)
+        return look_up(workflow)
+
+    monkeypatch.setattr(engine_workflow, "get_steps_from_instance", counted)
+    for number in range(2, 4):
+        assert await process.result(Remembers, value=3) == [6, number, "Remembers", True]
+    assert looks == []
 
 
 async def test_a_sync_step_does_not_hold_up_other_runs(process: Process) -> None:

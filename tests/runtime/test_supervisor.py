@@ -102,6 +102,29 @@ async def test_runs_that_nobody_has_begun_are_begun_at_the_next_start(process: P
     assert world.times("begin") == 2
 
 
+async def test_runs_that_are_taken_up_together_are_claimed_together(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many more than are loaded at a time, and none waits for the next poll."""
+    await process.serve(Talks, start=False, POLL_INTERVAL=600)
+    waiting = [await process.in_thread(service.start, "Talks", {"text": "hello"}) for _ in range(200)]
+    claim = leases.claim
+    claims: list[int] = []
+
+    def counted(*args: Any) -> list[Handler]:
+        found = claim(*args)
+        claims.append(len(found))
+        return found
+
+    monkeypatch.setattr(leases, "claim", counted)
+    world.gate("work").open()
+    await supervisor.start()
+    for handler in waiting:
+        assert outcome(await process.finish(handler)) == "hello"
+    assert sum(claims) == 200
+    assert len(claims) <= 28, claims
+
+
 async def test_a_process_that_only_serves_leaves_runs_to_others(process: Process) -> None:
     await process.serve(Talks, EXECUTE=False)
     handler = await process.start(Talks, text="hello")
