@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks import machine, wrk
+from benchmarks import commits, machine, wrk
 from benchmarks.figures import Figure, Measured
 from tests.servers import ROOT
 
@@ -29,7 +29,7 @@ class Results:
     measures: dict[str, Measured] = field(default_factory=dict)
 
     def add(self, measured: Measured) -> None:
-        self.machine = {**machine.describe(), "load": wrk.program()}
+        self.machine = {**machine.describe(), **commits.describe(), "load": wrk.program()}
         self.measures[measured.name] = measured
 
 
