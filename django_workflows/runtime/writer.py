@@ -212,15 +212,7 @@ class Writer:
         with database.atomic():
             results: dict[int, Any] = {}
             changes = [request for request in requests if isinstance(request, Changes)]
-            held = leases.hold([change.lease for change in changes]) if changes else {}
-            # A cancellation that was answered holds: such a run is dropped, and ends as cancelled once loaded.
-            cancelled = mailbox.cancelled(
-                [change.lease for change in changes if change.ends_by_itself and held.get(change.lease)]
-            )
-            for lease in cancelled:
-                del held[lease]
-            with database.pipelined():
-                write_changes([change for change in changes if change.lease in held])
+            held, cancelled = _write_held(changes)
             mailbox.empty(
                 change.lease.handler for change in changes if change.ending is not None and held.get(change.lease)
             )
@@ -325,6 +317,26 @@ class Writer:
             except Exception as error:
                 logger.warning("the heartbeat failed: %s", error)
                 database.drop_connection()
+
+
+def _write_held(changes: Sequence[Changes]) -> tuple[dict[Lease, bool], set[Lease]]:
+    """Write what runs have to write whose leases still hold.
+
+    Returns the leases that were written, each with whether its run has messages, and those that were not because
+    of a cancellation.
+    """
+    if not changes:
+        return {}, set()
+    # From the transaction's first statement on: PostgreSQL gets it together with the BEGIN.
+    with database.pipelined():
+        held = leases.hold([change.lease for change in changes])
+        # A cancellation that was answered holds: such a run is dropped, and ends as cancelled once loaded.
+        ending = [change.lease for change in changes if change.ends_by_itself and held.get(change.lease)]
+        cancelled = mailbox.cancelled(ending)
+        for lease in cancelled:
+            del held[lease]
+        write_changes([change for change in changes if change.lease in held])
+    return held, cancelled
 
 
 def write_changes(changes: Iterable[Changes]) -> None:
