@@ -62,7 +62,11 @@ class _Watch:
                 logger.warning("looking for events of other processes failed: %s", error)
 
     async def _look(self) -> None:
-        readers = [reader for reader in self._readers if not _is_executed_here(reader.handler)]
+        current = supervisor.current()
+        if current is None or not current.is_here:
+            readers = list(self._readers)
+        else:
+            readers = [reader for reader in self._readers if current.run_of(reader.handler) is None]
         if not readers:
             return
         found = await database.read(eventlog.reached, {reader.handler for reader in readers})
@@ -72,8 +76,3 @@ class _Watch:
 
 
 _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()
-
-
-def _is_executed_here(handler: int) -> bool:
-    current = supervisor.current()
-    return current is not None and current.is_here and current.run_of(handler) is not None
