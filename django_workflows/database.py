@@ -6,7 +6,6 @@ Everything else in the app goes through the ORM and does not know which database
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -338,6 +337,11 @@ def atomic() -> Iterator[None]:
         yield
 
 
+def commits_by_itself() -> bool:
+    """Whether the next statement is a transaction by itself: none is under way."""
+    return connections[alias()].get_autocommit()
+
+
 @contextmanager
 def pipelined() -> Iterator[None]:
     """Send statements whose results nobody reads to PostgreSQL together, where each would wait for its answer.
@@ -385,7 +389,8 @@ def own_connection() -> BaseDatabaseWrapper:
     connection = connections.create_connection(using)
     options = {**connection.settings_dict.get("OPTIONS", {}), **_own_options(connection)}
     options.pop("pool", None)
-    connection.settings_dict = {**copy.copy(connection.settings_dict), "OPTIONS": options}
+    # Without autocommit, nothing would ever be committed: Django then leaves that to whoever has switched it off.
+    connection.settings_dict = {**connection.settings_dict, "OPTIONS": options, "AUTOCOMMIT": True}
     connections[using] = connection
     return connection
 
@@ -545,6 +550,7 @@ __all__ = [
     "Statement",
     "alias",
     "atomic",
+    "commits_by_itself",
     "drop_connection",
     "insert",
     "is_connection_lost",

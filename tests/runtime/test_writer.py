@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connections
 
-from django_workflows import handlers, leases, mailbox
+from django_workflows import database, handlers, leases, mailbox
 from django_workflows.exceptions import CancelWaits, HandlerFinished
 from django_workflows.mailbox import Letter
 from django_workflows.models import Handler, Message
@@ -72,6 +72,30 @@ async def test_a_start_that_meets_itself_survives_another_outage(
     async with asyncio.timeout(PATIENCE):
         assert (await writer.submit(request)).pk == stored.pk
         assert (await writer.submit(a_start())).pk != stored.pk
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+async def test_a_start_alone_is_one_statement(
+    make: Make, monkeypatch: pytest.MonkeyPatch, autocommit: bool
+) -> None:
+    """Committed by itself, also where the site has switched that off for its own connections."""
+    monkeypatch.setitem(connections.settings[database.alias()], "AUTOCOMMIT", autocommit)
+    writer = make()
+    statements: list[str] = []
+
+    def log(execute: Any, sql: str, *args: Any) -> Any:
+        statements.append(sql.split()[0])
+        return execute(sql, *args)
+
+    await writer.submit(lambda: connections[database.alias()].execute_wrappers.append(log))
+    start, among = a_start(), a_start()
+    handler = await writer.submit(start)
+    assert statements == ["INSERT"]
+    await asyncio.gather(writer.submit(among), writer.submit(lambda: None))
+
+    (found,) = await asyncio.to_thread(race, lambda: dict(Handler.objects.values_list("run_id", "pk")))
+    assert found[start.run_id] == handler.pk
+    assert found.keys() == {start.run_id, among.run_id}
 
 
 async def test_a_refusal_leaves_no_doubt_about_a_commit(make: Make) -> None:
