@@ -1,6 +1,6 @@
 """How long the databases need for a commit on this machine: what no durable step can do without.
 
-It is the disk that decides, and it differs between machines by more than anything else here.
+It depends on the disk, and on what else the machine has to do.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A reader catches up from its cursor in the database and is then fed from memory where its process executes the
 run; everywhere else it reads again when a hint comes, or when the look that all share (``watch``) finds that there
-is more. While it waits it holds neither a thread nor a connection, and one that is
-too slow goes back to the database instead of making others keep events for it.
+is more. While it waits it holds neither a thread nor a connection, and one that is too slow goes back to the
+database instead of making others keep events for it.
 """
 
 from __future__ import annotations

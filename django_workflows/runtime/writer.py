@@ -213,7 +213,7 @@ class Writer:
             (alone,) = requests
             if isinstance(alone, Start) and alone.is_plain and alone.most is None:
                 # One statement: PostgreSQL would be waited for three times, with a BEGIN and a COMMIT around it.
-                return list(handlers.start_many([alone]))
+                return handlers.start_many([alone])
         with database.atomic():
             results: dict[int, Any] = {}
             changes = [request for request in requests if isinstance(request, Changes)]
