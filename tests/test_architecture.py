@@ -19,7 +19,7 @@ LAYERS = [
     ["exceptions"],
     ["conf", "idempotency"],
     ["registry", "limits", "layout", "compact"],
-    ["serialization", "database"],
+    ["serialization", "database", "routes"],
     ["querysets"],
     ["models"],
     ["leases"],

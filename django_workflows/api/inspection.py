@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.representation import get_workflow_representation
 
-from django_workflows import contexts, eventlog, layout, registry, serialization
+from django_workflows import contexts, eventlog, layout, registry, routes, serialization
 from django_workflows.api import serializers
 from django_workflows.api.views import WorkflowsView
 from django_workflows.exceptions import InvalidRequest
@@ -61,7 +61,7 @@ class AcceptedEventsView(WorkflowsView):
 
 
 class LayoutView(WorkflowsView):
-    """Where the nodes of a workflow's graph go in a drawing from top to bottom, and what its edges pass."""
+    """Where the nodes of a workflow's graph go in a drawing from top to bottom, and where its edges lead."""
 
     actions = {"GET": "describe"}
 
@@ -69,8 +69,21 @@ class LayoutView(WorkflowsView):
         graph = get_workflow_representation(registry.get(name).workflow)
         nodes = tuple(layout.Size(node.id, layout.width_of(node.label), layout.HEIGHT) for node in graph.nodes)
         found = layout.layout(nodes, tuple((edge.source, edge.target) for edge in graph.edges))
-        edges = [{**asdict(edge), "via": [{"x": x, "y": y} for x, y in edge.via]} for edge in found.edges]
-        return _answer(to_json({"nodes": {one: asdict(box) for one, box in found.nodes.items()}, "edges": edges}))
+        return _answer(
+            to_json(
+                {
+                    "nodes": {one: asdict(box) for one, box in found.nodes.items()},
+                    "edges": [_line(edge, found) for edge in found.edges],
+                    "width": found.width,
+                    "height": found.height,
+                }
+            )
+        )
+
+
+def _line(edge: layout.Edge, found: layout.Layout) -> dict[str, Any]:
+    path, middle = routes.route(edge, found.nodes)
+    return {"source": edge.source, "target": edge.target, "path": path, "middle": middle._asdict()}
 
 
 def _expected(served: Served) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from drf_spectacular.utils import OpenApiParameter
 from llama_agents.client import protocol  # type: ignore[import-untyped]
@@ -118,11 +118,8 @@ class PlacedEdge(BaseModel):
 
     source: str
     target: str
-    kind: Literal["down", "back", "loop"] = Field(description="back leads round the others, loop to its own node.")
-    via: list[Place] = Field(description="The points that a long edge passes.")
-    lane: float | None = Field(description="The x along which an edge leads back.")
-    under: bool = Field(description="Whether an edge that leads back leaves below its source.")
-    over: bool = Field(description="Whether it enters above its target.")
+    path: str = Field(description="Its line, as the data of an SVG path; it begins inside of the source.")
+    middle: Place = Field(description="A place for a label.")
 
 
 class LayoutResponse(BaseModel):
@@ -130,6 +127,8 @@ class LayoutResponse(BaseModel):
 
     nodes: dict[str, PlacedNode]
     edges: list[PlacedEdge]
+    width: float
+    height: float
 
 
 class LoggedEvent(BaseModel):

@@ -25,6 +25,13 @@ def node(page: Page, name: str) -> Any:
     return page.locator(".wf-node", has=page.locator(".wf-label", has_text=re.compile(f"^{name}$")))
 
 
+def lines(page: Page) -> list[str]:
+    """The lines of the graph's edges that are to be seen."""
+    found = page.locator(".wf-edge:not([visibility]) .wf-line")
+    paths: list[str] = found.evaluate_all("(all) => all.map((one) => one.getAttribute('d'))")
+    return paths
+
+
 def count(page: Page) -> Any:
     return page.locator(".log-tools").get_by_role("status")
 
@@ -145,6 +152,44 @@ def test_a_node_can_be_moved_and_stays_where_it_was_put(page: Page) -> None:
     page.get_by_role("button", name="Put the nodes back").click()
     back = node(page, "propose").bounding_box()
     assert abs(back["x"] - again["x"]) > 20
+
+
+def test_lines_follow_a_node_that_is_moved(page: Page) -> None:
+    page.goto("?workflow=desk")
+    expect(node(page, "propose")).to_be_visible()
+    placed = lines(page)
+    assert len(placed) == 8
+
+    box = node(page, "propose").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 160, box["y"] + 40, steps=6)
+    servers.wait_for(lambda: lines(page) != placed, what="a line that follows")
+    page.mouse.move(box["x"] + 170, box["y"] + 40)
+    moved = lines(page)
+    page.mouse.up()
+    assert [old in moved for old in placed].count(False) == 2, "those of the node"
+
+    page.reload()
+    servers.wait_for(lambda: lines(page) == moved, what="all lines where they were")
+    page.get_by_role("button", name="Put the nodes back").click()
+    assert lines(page) == placed
+
+
+def test_a_moved_nodes_lines_are_straight_while_their_module_cannot_be_loaded(page: Page, watch: Watch) -> None:
+    watch.allow("route.*js")
+    watch.allow("ERR_FAILED")
+    page.route("**/debugger/route*.js", lambda route: route.abort())
+    page.goto("?workflow=desk")
+    node(page, "propose").focus()
+    placed = lines(page)
+
+    page.keyboard.press("Shift+ArrowRight")
+
+    servers.wait_for(lambda: lines(page) != placed, what="a line that follows")
+    moved = [line for line in lines(page) if line not in placed]
+    assert len(moved) == 2
+    assert all(re.fullmatch(r"M\S+ \S+L\S+ \S+", line) for line in moved), moved
 
 
 def test_it_zooms_pans_and_fits(page: Page) -> None:

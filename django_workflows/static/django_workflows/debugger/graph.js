@@ -1,7 +1,6 @@
 // A workflow's graph in SVG, with the state of its steps.
 
 import { h, set, svg, uid } from "./dom.js";
-import { route } from "./route.js";
 import { KINDS, kindOf, outline } from "./shapes.js";
 import { edgeKey } from "./progress.js";
 import { createViewport } from "./viewport.js";
@@ -14,6 +13,12 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 const shorten = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST - 1)}…` : text);
 const centre = (box) => ({ x: box.x + box.width / 2, y: box.y + box.height / 2 });
+
+/** The line between two boxes when route.js cannot be loaded. */
+function straight(...boxes) {
+  const [from, to] = boxes.map(centre);
+  return { path: `M${from.x} ${from.y}L${to.x} ${to.y}`, middle: { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 } };
+}
 
 /**
  * Draw a workflow's graph into an element.
@@ -46,7 +51,10 @@ export function createGraph(element, { onSelect = () => {}, storageKey = null } 
   let shown = null;
   let nodes = new Map();
   let edges = [];
-  let placed = {};
+  let laidOut = { nodes: {}, width: 0 };
+  // Leads the lines of nodes that have been moved; route.js has it, which is loaded when the first one is.
+  let route = null;
+  let loading = null;
   let selected = null;
   const viewport = createViewport(canvas, world, bounds);
 
@@ -62,8 +70,8 @@ export function createGraph(element, { onSelect = () => {}, storageKey = null } 
   }
 
   function draw({ graph, layout }) {
-    placed = layout.nodes;
-    nodes = new Map(graph.nodes.map((node) => [node.id, newNode(node, { ...placed[node.id] })]));
+    laidOut = layout;
+    nodes = new Map(graph.nodes.map((node) => [node.id, newNode(node, { ...layout.nodes[node.id] })]));
     for (const [id, [x, y]] of Object.entries(stored())) {
       const node = nodes.get(id);
       if (node) Object.assign(node, { moved: true, box: { ...node.box, x, y } });
@@ -73,7 +81,7 @@ export function createGraph(element, { onSelect = () => {}, storageKey = null } 
     edgeLayer.replaceChildren(...edges.map((edge) => edge.group));
     nodeLayer.replaceChildren(...[...nodes.values()].map((node) => node.group));
     for (const node of nodes.values()) place(node);
-    edges.forEach(reroute);
+    edges.forEach(lead);
     // One node takes part in the order of the tab key; the arrow keys lead to the others.
     const first = [...nodes.values()].find((node) => node.kind === "start") ?? nodes.values().next().value;
     if (first) set(first.group, { tabindex: 0 });
@@ -102,13 +110,13 @@ export function createGraph(element, { onSelect = () => {}, storageKey = null } 
   }
 
   function newEdge(edge) {
-    const path = svg("path", { class: "wf-line", "marker-end": `url(#${marker})` });
+    const line = svg("path", { class: "wf-line", "marker-end": `url(#${marker})` });
     const text = svg("text", { class: "wf-edge-text", "text-anchor": "middle", y: 4 });
     const plate = svg("rect", { class: "wf-edge-plate", y: -8, height: 16, rx: 8 });
     const note = svg("g", { class: "wf-edge-note" }, plate, text);
     const resource = nodes.get(edge.target).kind === "resource";
-    const group = svg("g", { class: resource ? "wf-edge is-resource" : "wf-edge" }, path, note);
-    const item = { ...edge, group, path, note, text, plate };
+    const group = svg("g", { class: resource ? "wf-edge is-resource" : "wf-edge", visibility: "hidden" }, line, note);
+    const item = { ...edge, group, line, note, text, plate };
     setNote(item, "");
     return item;
   }
@@ -124,19 +132,28 @@ export function createGraph(element, { onSelect = () => {}, storageKey = null } 
   const shift = ({ x, y }) => ({ transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` });
   const place = (node) => set(node.group, shift(node.box));
 
-  function reroute(edge) {
+  /** Draw an edge's line where it leads now: as the layout has it, while its nodes stand there. */
+  function lead(edge) {
     const [from, to] = [nodes.get(edge.source), nodes.get(edge.target)];
-    // A question's outline ends above its pointed corner.
-    const box = from.kind === "human" ? { ...from.box, height: from.box.height - 6 } : from.box;
-    const { path, middle } = route(box, to.box, edge, from.moved || to.moved);
-    set(edge.path, { d: path });
+    const moved = from.moved || to.moved;
+    if (moved && !route) return loadRoute();
+    const { path, middle } = moved ? route(from.box, to.box) : edge;
+    set(edge.line, { d: path });
     set(edge.note, shift(middle));
+    set(edge.group, { visibility: null });
+  }
+
+  function loadRoute() {
+    loading ??= import("./route.js").catch(() => ({ route: straight })).then((module) => {
+      route = module.route;
+      edges.forEach(lead);
+    });
   }
 
   function bounds() {
     const boxes = [...nodes.values()].map((node) => node.box);
     const [x, y] = [Math.min(...boxes.map((box) => box.x)), Math.min(...boxes.map((box) => box.y)) - 10];
-    const rights = [...boxes.map((box) => box.x + box.width + 14), ...edges.map((edge) => (edge.lane ?? x) + 4)];
+    const rights = [laidOut.width + 4, ...boxes.map((box) => box.x + box.width + 14)];
     return { x, y, width: Math.max(...rights) - x, height: Math.max(...boxes.map((box) => box.y + box.height)) - y + 2 };
   }
 
@@ -226,7 +243,7 @@ export function createGraph(element, { onSelect = () => {}, storageKey = null } 
     node.moved = true;
     Object.assign(node.box, { x, y });
     place(node);
-    for (const edge of edges) if (edge.source === node.id || edge.target === node.id) reroute(edge);
+    for (const edge of edges) if (edge.source === node.id || edge.target === node.id) lead(edge);
   }
 
   function stored() {
@@ -253,9 +270,9 @@ export function createGraph(element, { onSelect = () => {}, storageKey = null } 
   function reset() {
     for (const node of nodes.values()) node.moved = false;
     store();
-    for (const [id, { x, y }] of Object.entries(placed)) Object.assign(nodes.get(id).box, { x, y });
+    for (const [id, { x, y }] of Object.entries(laidOut.nodes)) Object.assign(nodes.get(id).box, { x, y });
     for (const node of nodes.values()) place(node);
-    edges.forEach(reroute);
+    edges.forEach(lead);
     fit();
   }
 

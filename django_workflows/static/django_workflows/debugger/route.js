@@ -1,42 +1,33 @@
-// The line of an edge between two boxes, as the data of an SVG path.
+// The line of an edge once one of its nodes has been moved; where the layout puts nodes, lines are the server's (routes.py).
 
 const round = (value) => Math.round(value * 10) / 10;
 const move = (x, y) => `M${round(x)} ${round(y)}`;
 const line = (x, y) => `L${round(x)} ${round(y)}`;
 const curve = (...values) => `C${values.map(round).join(" ")}`;
+// How far inside its source a line down begins, since not every outline reaches down to the end of its box.
+const INSIDE = 6;
 
 /**
  * Route an edge.
  *
  * @param {{x, y, width, height}} from box of the source
- * @param {{x, y, width, height}} to box of the target
- * @param {{kind: string, via: {x, y}[], lane: number | null}} edge as the layout gives it
- * @param {boolean} moved whether either box has been moved since, so that via and lane hold no longer
+ * @param {{x, y, width, height}} to box of the target, the same one for a loop
  * @returns {{path: string, middle: {x, y}}} the path ends at the target's border; middle is a place for a label
  */
-export function route(from, to, edge, moved = false) {
-  if (edge.kind === "loop") return loop(from);
-  const below = to.y >= from.y + from.height + 12;
-  if (!moved && edge.kind === "back") return around(from, to, edge.lane, edge);
-  if (below) return downwards(from, to, moved ? [] : edge.via);
+export function route(from, to) {
+  if (from === to) return loop(from);
+  if (to.y >= from.y + from.height + 12) return downwards(from, to);
   const gap = Math.max(to.x - from.x - from.width, from.x - to.x - to.width);
-  if (gap > 24) return sideways(from, to);
-  return around(from, to, Math.max(from.x + from.width, to.x + to.width) + 22);
+  return gap > 24 ? sideways(from, to) : around(from, to);
 }
 
 const middleX = (box) => box.x + box.width / 2;
 const middleY = (box) => box.y + box.height / 2;
 
-function downwards(from, to, via) {
-  const points = [{ x: middleX(from), y: from.y + from.height }, ...via, { x: middleX(to), y: to.y }];
-  let path = move(points[0].x, points[0].y);
-  for (let i = 1; i < points.length; i += 1) {
-    const [a, b] = [points[i - 1], points[i]];
-    const half = (a.y + b.y) / 2;
-    path += Math.abs(a.x - b.x) < 0.5 ? line(b.x, b.y) : curve(a.x, half, b.x, half, b.x, b.y);
-  }
-  const at = Math.floor((points.length - 1) / 2);
-  return { path, middle: { x: (points[at].x + points[at + 1].x) / 2, y: (points[at].y + points[at + 1].y) / 2 } };
+function downwards(from, to) {
+  const [x1, y1, x2, y2] = [middleX(from), from.y + from.height, middleX(to), to.y];
+  const half = (y1 + y2) / 2;
+  return { path: move(x1, y1 - INSIDE) + line(x1, y1) + curve(x1, half, x2, half, x2, y2), middle: { x: (x1 + x2) / 2, y: half } };
 }
 
 function sideways(from, to) {
@@ -47,31 +38,14 @@ function sideways(from, to) {
   return { path: move(x1, y1) + curve(half, y1, half, y2, x2, y2), middle: { x: half, y: (y1 + y2) / 2 } };
 }
 
-/** Out of the right side, along the lane, and into the right side; or under and over what stands there. */
-function around(from, to, lane, { under = false, over = false } = {}) {
-  const start = { x: under ? from.x + from.width * 0.8 : from.x + from.width,
-    y: under ? from.y + from.height : middleY(from) };
-  const end = { x: over ? to.x + to.width * 0.8 : to.x + to.width, y: over ? to.y : middleY(to) };
-  const corners = [start, { x: lane, y: start.y }, { x: lane, y: end.y }, end];
-  if (under) corners.splice(1, 1, { x: start.x, y: start.y + 16 }, { x: lane, y: start.y + 16 });
-  if (over) corners.splice(-2, 1, { x: lane, y: end.y - 16 }, { x: end.x, y: end.y - 16 });
-  return { path: rounded(corners), middle: { x: lane, y: (start.y + end.y) / 2 } };
-}
-
-function rounded(corners) {
-  let path = move(corners[0].x, corners[0].y);
-  for (let i = 1; i + 1 < corners.length; i += 1) {
-    const [before, corner, after] = corners.slice(i - 1, i + 2);
-    const [enter, leave] = [towards(corner, before), towards(corner, after)];
-    path += line(enter.x, enter.y) + curve(corner.x, corner.y, corner.x, corner.y, leave.x, leave.y);
-  }
-  return path + line(corners.at(-1).x, corners.at(-1).y);
-}
-
-function towards(corner, other) {
-  const length = Math.hypot(other.x - corner.x, other.y - corner.y) || 1;
-  const part = Math.min(10, length / 2) / length;
-  return { x: corner.x + (other.x - corner.x) * part, y: corner.y + (other.y - corner.y) * part };
+/** Out of the right side, along a line beside both, and into the right side. */
+function around(from, to) {
+  const [x1, y1, x2, y2] = [from.x + from.width, middleY(from), to.x + to.width, middleY(to)];
+  const side = Math.max(x1, x2) + 22;
+  const turn = Math.sign(y2 - y1) * Math.min(10, Math.abs(y2 - y1) / 2);
+  const corner = (x, y, ...end) => curve(x, y, x, y, ...end);
+  const path = move(x1, y1) + line(side - 10, y1) + corner(side, y1, side, y1 + turn) + line(side, y2 - turn) + corner(side, y2, side - 10, y2) + line(x2, y2);
+  return { path, middle: { x: side, y: (y1 + y2) / 2 } };
 }
 
 function loop(box) {
