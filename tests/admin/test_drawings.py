@@ -52,6 +52,19 @@ def test_what_leads_on_stands_below() -> None:
     assert len(drawn.edges) == 10, "with the way back from Remark to write"
 
 
+@pytest.mark.parametrize("workflow", ["print", "digest", "process_items"])
+def test_nodes_stand_in_the_layers_in_which_the_debugger_shows_them(workflow: str) -> None:
+    drawn = graph.of(workflow, {"write": 12}, {})
+    placed = everything().get(f"/workflows/workflows/{workflow}/layout").json()
+
+    assert drawn is not None
+    rows = sorted({node.y for node in drawn.nodes})
+    assert {node.id: rows.index(node.y) for node in drawn.nodes} == {
+        name: box["layer"] for name, box in placed["nodes"].items()
+    }
+    assert len(drawn.edges) == len(placed["edges"])
+
+
 def test_loops_of_any_kind_are_drawn() -> None:
     kinds = dict.fromkeys("abcd", "step")
     drawn = graph._draw(
