@@ -160,6 +160,22 @@ def test_a_server_that_is_away_is_said_and_tried_again(page: Page, watch: Watch,
 
 
 @pytest.mark.parametrize(
+    ("module", "query", "said"),
+    [
+        ("compound", "?workflow=order", "A part of the form could not be loaded."),
+    ],
+)
+def test_a_part_that_cannot_be_loaded_is_said(
+    page: Page, watch: Watch, module: str, query: str, said: str
+) -> None:
+    watch.allow(f"{module}.*js|ERR_FAILED|Failed to fetch dynamically imported module")
+    page.route(f"**/debugger/{module}*.js", lambda route: route.abort())
+    page.goto(query)
+
+    expect(page.get_by_role("alert")).to_contain_text(said)
+
+
+@pytest.mark.parametrize(
     "query",
     [
         "?workflow=order",

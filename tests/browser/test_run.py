@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests import servers
 from tests.browser.conftest import PATIENCE, Watch
@@ -177,8 +177,7 @@ def test_lines_follow_a_node_that_is_moved(page: Page) -> None:
 
 
 def test_a_moved_nodes_lines_are_straight_while_their_module_cannot_be_loaded(page: Page, watch: Watch) -> None:
-    watch.allow("route.*js")
-    watch.allow("ERR_FAILED")
+    watch.allow("route.*js|ERR_FAILED")
     page.route("**/debugger/route*.js", lambda route: route.abort())
     page.goto("?workflow=desk")
     node(page, "propose").focus()
@@ -323,6 +322,52 @@ def test_an_answer_that_does_not_fit_is_said_by_its_field(page: Page, start: Sta
 
     expect(prompt.get_by_role("alert")).to_contain_text("boolean")
     expect(facts(page)).to_contain_text("waiting")
+
+
+def test_a_refusal_that_names_no_field_is_told_in_its_words(page: Page, start: Start, watch: Watch) -> None:
+    watch.allow("400")
+    start("desk", "no-field", title="Tea")
+    page.goto("?run=no-field")
+    prompt = page.locator(".prompt")
+    prompt.get_by_role("button", name="JSON").click()
+    prompt.get_by_label("JSON", exact=True).fill("[1]")
+    prompt.get_by_role("button", name="Answer").click()
+
+    expect(prompt.get_by_role("alert").locator("p")).to_have_count(1)
+    expect(prompt.get_by_role("alert")).to_contain_text("Failed to deserialize event")
+
+
+def test_an_answer_that_cannot_be_sent_is_said_and_can_be_sent_again(
+    page: Page, start: Start, watch: Watch, context: BrowserContext
+) -> None:
+    watch.allow("ERR_INTERNET_DISCONNECTED")
+    start("desk", "offline", title="Tea")
+    page.goto("?run=offline")
+    prompt = page.locator(".prompt")
+    prompt.get_by_label("Approve").check()
+    context.set_offline(True)
+    try:
+        # What looks at the form before the server does has not been loaded yet.
+        prompt.get_by_role("button", name="Answer").click()
+        expect(prompt.get_by_role("alert")).to_contain_text("The server does not answer")
+    finally:
+        context.set_offline(False)
+
+    prompt.get_by_role("button", name="Answer").click()
+    expect(facts(page)).to_contain_text("completed")
+
+
+def test_a_refusal_is_told_although_its_words_cannot_be_loaded(page: Page, start: Start, watch: Watch) -> None:
+    watch.allow("400|errors.*js|ERR_FAILED")
+    page.route("**/debugger/errors*.js", lambda route: route.abort())
+    start("desk", "wordless", title="Tea")
+    page.goto("?run=wordless")
+    prompt = page.locator(".prompt")
+    prompt.get_by_role("button", name="JSON").click()
+    prompt.get_by_label("JSON", exact=True).fill("[1]")
+    prompt.get_by_role("button", name="Answer").click()
+
+    expect(prompt.get_by_role("alert")).to_contain_text("The server refused this (400). Check your connection")
 
 
 def test_any_event_can_be_sent_from_the_tab(page: Page, start: Start) -> None:

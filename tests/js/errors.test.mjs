@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { explain } from "../../django_workflows/static/django_workflows/debugger/api.js";
-import { fieldErrors } from "../../django_workflows/static/django_workflows/debugger/errors.js";
+import { load } from "./parts.mjs";
+
+const { explain, problems } = await load("errors.js");
+const { Api } = await load("api.js");
 
 const DETAIL = `Validation error for 'start_event': 2 validation errors for Order
 name
@@ -13,14 +15,17 @@ lines.0.amount
     For further information visit https://errors.pydantic.dev/2.12/v/int_parsing`;
 
 test("a validation message is taken apart by field", () => {
-  assert.deepEqual(fieldErrors(DETAIL), {
-    name: "String should have at least 2 characters",
-    "lines.0.amount": "Input should be a valid integer, unable to parse string as an integer",
-  });
+  assert.deepEqual(problems(DETAIL), [
+    { path: "name", message: "String should have at least 2 characters" },
+    { path: "lines.0.amount", message: "Input should be a valid integer, unable to parse string as an integer" },
+  ]);
 });
 
 test("a message that names no field stays whole", () => {
-  for (const text of ["Handler 'x' is already running", "1 validation error for Order", ""]) assert.equal(fieldErrors(text), text);
+  const whole = "Failed to deserialize event: 1 validation error for Order\n  Input should be a valid dictionary [type=dict_type]";
+  for (const message of ["Handler 'x' is already running", "1 validation error for Order", whole, ""]) {
+    assert.deepEqual(problems(message), [{ path: "", message }]);
+  }
 });
 
 test("a refusal says what to do", () => {
@@ -32,4 +37,21 @@ test("a refusal says what to do", () => {
   assert.match(explain(500, null), /Its log says why/);
   assert.equal(explain(409, "It runs."), "It runs.");
   assert.match(explain(418, null), /418/);
+});
+
+test("an error tells a person what to do, and a form which field is meant", async () => {
+  const api = new Api("/", { header: "X-CSRFToken", token: "t" });
+  const answer = async (respond) => {
+    globalThis.fetch = respond;
+    return api.start("order", {}).catch((error) => error);
+  };
+
+  const refused = await answer(async () => Response.json({ detail: DETAIL }, { status: 400 }));
+  assert.equal(refused.status, 400);
+  assert.deepEqual(refused.problems.map(({ path }) => path), ["name", "lines.0.amount"]);
+
+  const away = await answer(() => Promise.reject(new TypeError("Failed to fetch")));
+  assert.equal(away.status, 0);
+  assert.match(away.message, /The server does not answer/);
+  assert.deepEqual(away.problems, [{ path: "", message: away.message }]);
 });

@@ -56,7 +56,7 @@ export function createSender(element, events, { send, steps = null, onSent, labe
     form?.destroy();
     place.replaceChildren();
     const chosen = events.find((one) => one.type === select.value) ?? events[0];
-    form = createForm(place, schemaOf(chosen), { submitLabel: label, raw: true, onSubmit: (value) => submit(chosen.type, value) });
+    form = createForm(place, schemaOf(chosen), { submitLabel: label, onSubmit: (value) => submit(chosen.type, value) });
   }
 
   async function submit(type, value) {
@@ -66,14 +66,13 @@ export function createSender(element, events, { send, steps = null, onSent, labe
       onSent(type);
       show();
     } catch (error) {
-      form.setErrors((await import("./errors.js")).fieldErrors(error.message));
+      form.setErrors(error.problems);
     } finally {
       form?.setBusy(false);
     }
   }
 
   return {
-    focus: () => form.focus(),
     destroy() {
       form?.destroy();
       form = null;
@@ -85,7 +84,7 @@ export function createSender(element, events, { send, steps = null, onSent, labe
  * The card that comes up by itself while a run waits for an answer.
  *
  * @param {{send, onSent, notices}} options
- * @returns {{element, show: (run, accepted, graph) => void, sent: () => void, destroy}}
+ * @returns {{element, show: (run, accepted, graph) => void, destroy}}
  */
 export function createPrompt({ send, onSent, notices }) {
   const element = h("section", { class: "panel prompt", "aria-labelledby": "prompt-title", hidden: true });

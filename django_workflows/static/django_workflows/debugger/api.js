@@ -4,11 +4,13 @@ export class ApiError extends Error {
   /**
    * @param {string} message for people
    * @param {number} status of the answer, 0 when there was none
+   * @param {{path: string, message: string}[]} problems the same for a form, by its fields
    */
-  constructor(message, status) {
+  constructor(message, status, problems = [{ path: "", message }]) {
     super(message);
     this.name = "ApiError";
     this.status = status;
+    this.problems = problems;
   }
 }
 
@@ -129,18 +131,14 @@ export class Api {
     }
     const found = await response.json().catch(() => null);
     if (response.ok) return found;
-    throw new ApiError(explain(response.status, found?.detail), response.status);
+    throw await refusal(response.status, found?.detail);
   }
 }
 
-/** Say what an answer means for whoever looks at the page. */
-export function explain(status, detail) {
-  const said = typeof detail === "string" ? detail : detail ? JSON.stringify(detail) : "";
-  if (status === 401 || (status === 403 && said.includes("credentials were not provided"))) return "You are logged out. Reload the page to log in again.";
-  if (status === 403 && said.includes("CSRF")) return "Your login has changed in the meantime. Reload the page, then try again.";
-  if (status === 403) return said || "You may not do this with your account.";
-  if (status === 429) return `Too many requests. Wait a moment, then try again. ${said}`;
-  if (status === 503) return `The server cannot do it now. Try again in a moment. ${said}`;
-  if (status >= 500) return `The server failed (${status}). Its log says why. ${said}`;
-  return said || `The server refused this (${status}).`;
+/** Make the error of a refusal. What there is to say about it is loaded now, when the server may be gone. */
+async function refusal(status, detail) {
+  const words = await import("./errors.js").catch(() => null);
+  if (!words) return new ApiError(`The server refused this (${status}). Check your connection, then load the page again.`, status);
+  const message = words.explain(status, detail);
+  return new ApiError(message, status, words.problems(message));
 }

@@ -1,22 +1,33 @@
-// The server's words about a form's fields: "name\n  Input should be a string [type=...]" by field. Pure.
+// What a refusal of the server means, for whoever looks at the page; loaded when there is one. Pure.
+
+/** Say what an answer means, from its status and the server's words. */
+export function explain(status, detail) {
+  const said = typeof detail === "string" ? detail : detail ? JSON.stringify(detail) : "";
+  if (status === 401 || (status === 403 && said.includes("credentials were not provided"))) return "You are logged out. Reload the page to log in again.";
+  if (status === 403 && said.includes("CSRF")) return "Your login has changed in the meantime. Reload the page, then try again.";
+  if (status === 403) return said || "You may not do this with your account.";
+  if (status === 429) return `Too many requests. Wait a moment, then try again. ${said}`;
+  if (status === 503) return `The server cannot do it now. Try again in a moment. ${said}`;
+  if (status >= 500) return `The server failed (${status}). Its log says why. ${said}`;
+  return said || `The server refused this (${status}).`;
+}
 
 /**
- * Take a validation message of the server apart.
+ * Take a validation message apart: "name\n  Input should be a string [type=...]" for each field.
  *
- * @param {string} detail
- * @returns {Object<string, string> | string} path -> message, or the whole message when it names no field
+ * @param {string} message
+ * @returns {{path: string, message: string}[]} one for each field; the whole message when it names none
  */
-export function fieldErrors(detail) {
-  const [, head, rest] = /^([\s\S]*?validation errors? for [^\n]*)\n([\s\S]*)$/.exec(detail) ?? [];
-  if (head === undefined) return detail;
-  const found = {};
+export function problems(message) {
+  const [, rest = ""] = /validation errors? for [^\n]*\n([\s\S]*)$/.exec(message) ?? [];
+  const found = new Map();
   let path = null;
   for (const line of rest.split("\n")) {
     if (/^\S/.test(line)) path = line.trim();
     else if (path !== null && line.startsWith("  ") && !line.trim().startsWith("For further information")) {
-      const message = line.trim().replace(/ \[type=.*\]$/s, "");
-      found[path] = found[path] ? `${found[path]} ${message}` : message;
+      const said = line.trim().replace(/ \[type=.*\]$/s, "");
+      found.set(path, found.has(path) ? `${found.get(path)} ${said}` : said);
     }
   }
-  return Object.keys(found).length ? found : detail;
+  return found.size ? [...found].map(([path, message]) => ({ path, message })) : [{ path: "", message }];
 }

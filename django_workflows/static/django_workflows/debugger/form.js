@@ -4,9 +4,11 @@ import { h, set, uid } from "./dom.js";
 import { builders, createField } from "./fields.js";
 import { initialValue, shapeOf } from "./schema.js";
 
+const LOST = [{ path: "", message: "A part of the form could not be loaded. Check your connection, then load the page again." }];
+
 /**
  * Load the builders of lists, choices and free values, which few forms have, where a schema has one; or for a given
- * value, which may have names that the schema does not know.
+ * value, which may have names that the schema does not know. Tells whether all are there.
  */
 async function prepare(schema, isGiven) {
   const seen = new Set();
@@ -16,7 +18,7 @@ async function prepare(schema, isGiven) {
     seen.add(properties);
     return kind in builders && !extra && Object.values(properties).every(isPlain);
   };
-  if (!("entries" in builders) && (isGiven || !isPlain(schema))) await import("./compound.js");
+  return "entries" in builders || (!isGiven && isPlain(schema)) || import("./compound.js").then(() => true, () => false);
 }
 
 /**
@@ -24,10 +26,10 @@ async function prepare(schema, isGiven) {
  *
  * @param {HTMLElement} element
  * @param {object} schema of the value, normally of an object
- * @param {{initial?: any, onSubmit?: (value) => void, submitLabel?: string, raw?: boolean}} options
- * @returns {{value, setErrors, setBusy, focus, destroy}}
+ * @param {{initial?: any, onSubmit: (value) => void, submitLabel: string}} options
+ * @returns {{setErrors, setBusy, destroy}}
  */
-export function createForm(element, schema, { initial, onSubmit = () => {}, submitLabel = "Send", raw = true } = {}) {
+export function createForm(element, schema, { initial, onSubmit, submitLabel }) {
   const rawId = uid("raw");
   const summary = h("div", { class: "wf-form-errors", role: "alert", hidden: true });
   const place = h("div", { class: "wf-form-fields" });
@@ -38,7 +40,7 @@ export function createForm(element, schema, { initial, onSubmit = () => {}, subm
   const submit = h("button", { type: "submit", class: "button primary", text: submitLabel });
   const controls = h("fieldset", { class: "wf-form-controls" }, place, rawPlace);
   const form = h("form", { class: "wf-form", novalidate: true, onsubmit: send },
-    raw ? h("div", { class: "wf-modes", role: "group", "aria-label": "Way of writing" }, ...modes) : null, summary, controls,
+    h("div", { class: "wf-modes", role: "group", "aria-label": "Way of writing" }, ...modes), summary, controls,
     h("div", { class: "wf-form-actions" }, submit));
   element.append(form);
 
@@ -48,23 +50,27 @@ export function createForm(element, schema, { initial, onSubmit = () => {}, subm
   let field = null;
   const ready = build(initial);
 
+  /** Make the fields, and tell whether they are there. */
   async function build(given) {
-    await prepare(schema, given !== undefined);
+    if (!(await prepare(schema, given !== undefined))) return setErrors(LOST);
     const value = given === undefined ? initialValue(schema) : given;
     field = createField(schema, { ...schema, title: "" }, { label: "", value });
     place.replaceChildren(field.element);
+    return true;
   }
 
   async function setMode(toRaw) {
     if (toRaw === isRaw) return;
     await ready;
-    ({ parse } = await import("./json.js"));
+    const json = field && (await import("./json.js").catch(() => null));
+    if (!json) return setErrors(LOST);
+    parse = json.parse;
     setErrors([]);
     if (toRaw) text.value = JSON.stringify(field.get() ?? null, null, 2);
     else {
       const parsed = parse(text.value);
       if (parsed.error) return failAt(parsed.error);
-      await build(parsed.value);
+      if (!(await build(parsed.value))) return;
     }
     isRaw = toRaw;
     modes.forEach((mode, index) => set(mode, { "aria-pressed": String((index === 1) === isRaw) }));
@@ -78,14 +84,10 @@ export function createForm(element, schema, { initial, onSubmit = () => {}, subm
     text.setSelectionRange(error.position, error.position + 1);
   }
 
-  /** The value as it is written now; undefined while the JSON text is none. */
-  function value() {
-    return isRaw ? parse(text.value).value : field.get();
-  }
-
   async function send(event) {
     event.preventDefault();
     await ready;
+    if (!field) return;
     if (isRaw) {
       const parsed = parse(text.value);
       // What a person writes as JSON is theirs: the server is the judge of it.
@@ -94,7 +96,8 @@ export function createForm(element, schema, { initial, onSubmit = () => {}, subm
       return;
     }
     const problems = field.problems();
-    const errors = problems.length ? problems : (await import("./validation.js")).validate(schema, field.get());
+    // What cannot be looked at here, the server looks at.
+    const errors = problems.length ? problems : ((await import("./validation.js").catch(() => null))?.validate(schema, field.get()) ?? []);
     setErrors(errors);
     if (!errors.length) onSubmit(field.get());
   }
@@ -104,12 +107,11 @@ export function createForm(element, schema, { initial, onSubmit = () => {}, subm
   /**
    * Show what is wrong: by the field that a path names ("documents.0.title"), and on top otherwise.
    *
-   * @param {{path: string, message: string}[] | Object<string, string>} errors
+   * @param {{path: string, message: string}[]} errors
    */
   function setErrors(errors) {
-    const given = Array.isArray(errors) ? errors : Object.entries(errors).map(([path, message]) => ({ path, message }));
-    clear(field);
-    const places = given.map(({ path, message }) => ({ path, message, found: isRaw ? null : find(field, String(path ?? "").split(".")) }));
+    if (field) clear(field);
+    const places = errors.map(({ path, message }) => ({ path, message, found: isRaw || !field ? null : find(field, path.split(".")) }));
     for (const { message, found } of places.toReversed()) found?.showError(message);
     const rest = places.filter(({ found }) => !found);
     const others = places.length - rest.length;
@@ -149,7 +151,5 @@ export function createForm(element, schema, { initial, onSubmit = () => {}, subm
     set(form, { "aria-busy": String(busy) });
   }
 
-  const focus = () => ready.then(() => (isRaw ? text : field.control).focus());
-
-  return { value, setErrors, setBusy, focus, destroy: () => form.remove() };
+  return { setErrors, setBusy, destroy: () => form.remove() };
 }

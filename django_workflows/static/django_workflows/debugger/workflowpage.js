@@ -1,7 +1,6 @@
 // The page of a workflow: pick one, see its graph, start a run, and find its latest runs.
 
 import { h } from "./dom.js";
-import { fieldErrors } from "./errors.js";
 import { moment, short } from "./format.js";
 import { createForm } from "./form.js";
 import { createGraph } from "./graph.js";
@@ -96,7 +95,7 @@ export function createPage(app, state) {
       onSelect: (id) => id !== app.state.step && app.change({ workflow: name, step: id }, { replace: true }) });
     graph.show(representation);
     graph.select(next.step);
-    form = createForm(fields, schema.start, { initial: again?.start_event.value, submitLabel: again ? "Run again" : "Run", raw: true,
+    form = createForm(fields, schema.start, { initial: again?.start_event.value, submitLabel: again ? "Run again" : "Run",
       onSubmit: (value) => run(name, value) });
     showRecent(name, recent);
   }
@@ -108,7 +107,7 @@ export function createPage(app, state) {
       app.notices.announce(`Run ${handler.handler_id} has started`);
       app.go({ view: "run", run: handler.handler_id });
     } catch (error) {
-      form.setErrors(fieldErrors(error.message));
+      form.setErrors(error.problems);
     } finally {
       form?.setBusy(false);
     }
