@@ -160,17 +160,22 @@ def test_a_server_that_is_away_is_said_and_tried_again(page: Page, watch: Watch,
 
 
 @pytest.mark.parametrize(
-    ("module", "query", "said"),
+    ("module", "query", "key", "said"),
     [
-        ("compound", "?workflow=order", "A part of the form could not be loaded."),
+        ("compound", "?workflow=order", None, "A part of the form could not be loaded."),
+        ("keylist", "?workflow=notes", "?", "The list of keys could not be loaded."),
+        ("runlist", "?view=runs", None, "A part of the page could not be loaded."),
     ],
 )
 def test_a_part_that_cannot_be_loaded_is_said(
-    page: Page, watch: Watch, module: str, query: str, said: str
+    page: Page, watch: Watch, module: str, query: str, key: str | None, said: str
 ) -> None:
     watch.allow(f"{module}.*js|ERR_FAILED|Failed to fetch dynamically imported module")
     page.route(f"**/debugger/{module}*.js", lambda route: route.abort())
     page.goto(query)
+    if key:
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        page.keyboard.press(key)
 
     expect(page.get_by_role("alert")).to_contain_text(said)
 

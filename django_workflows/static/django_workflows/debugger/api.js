@@ -57,24 +57,9 @@ export class Api {
     return (await this.#once(path("workflows", name, "accepted-events"))).events;
   }
 
-  /**
-   * A page of runs, newest first: `{handlers, next_cursor}`. One that waits for an answer has the status "waiting" here,
-   * by which they can be asked for as well, alone.
-   */
-  async runs({ status = [], workflow, since, q, cursor, limit = 50 } = {}, signal) {
-    const list = (idle, statuses) => {
-      const query = new URLSearchParams(statuses.map((one) => ["status", one]));
-      for (const [name, value] of Object.entries({ limit, workflow_name: workflow, started_since: since, handler_id: q, cursor, idle }))
-        if (value) query.append(name, value);
-      return this.#get(`handlers?${query}`, signal);
-    };
-    const onlyWaiting = status.includes("waiting");
-    const page = await list(onlyWaiting, onlyWaiting ? [] : status);
-    if (!page.handlers.some((one) => one.status === "running")) return page;
-    // The record of a run does not say it. A cursor is a place in the same order, whatever the filter.
-    const waiting = new Set((onlyWaiting ? page : await list(true, [])).handlers.map((one) => one.handler_id));
-    const handlers = page.handlers.map((one) => (one.status === "running" && waiting.has(one.handler_id) ? { ...one, status: "waiting" } : one));
-    return { ...page, handlers };
+  /** A page of the records of runs, newest first: `{handlers, next_cursor}`. What it may be asked for is in runlist.js. */
+  handlers(query, signal) {
+    return this.#get(`handlers?${new URLSearchParams(query)}`, signal);
   }
 
   /** A run from inside: `{handler, start_event, state, state_type, …}`. */

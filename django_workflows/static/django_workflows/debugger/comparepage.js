@@ -42,7 +42,8 @@ export function createPage(app, state) {
       options, problem ?? h("p", { class: "hint", text: "Two runs of the same workflow compare best. You can also select them in the list of runs." }));
     try {
       const workflow = state.a ? (await app.api.context(state.a)).handler.workflow_name : null;
-      const { handlers } = await app.api.runs({ workflow, limit: CHOICES });
+      const { listRuns } = await import("./runlist.js");
+      const { handlers } = await listRuns(app.api, { workflow, limit: CHOICES });
       options.append(...handlers.filter((run) => run.handler_id !== state.a).map((run) => h("option", { value: run.handler_id, label: `${run.workflow_name}, ${run.status}, ${moment(run.started_at)}` })));
     } catch {
       // The ids can be written without suggestions.

@@ -4,6 +4,7 @@ import { ask } from "./dialogs.js";
 import { h, uid } from "./dom.js";
 import { duration, elapsed, moment } from "./format.js";
 import { empty, failure, loading, statusLabel } from "./pieces.js";
+import { listRuns } from "./runlist.js";
 
 const STATUSES = ["waiting", "running", "completed", "failed", "cancelled"];
 const SPANS = { "": "any time", "15m": "the last 15 minutes", "1h": "the last hour", "1d": "the last 24 hours", "7d": "the last 7 days", "30d": "the last 30 days" };
@@ -91,7 +92,7 @@ export function createPage(app, state) {
     const mine = (asked = new AbortController());
     const { status, workflow: name, q, cursor } = app.state;
     try {
-      const page = await app.api.runs({ status, workflow: name, since: since(app.state.since), q, cursor, limit: PAGE }, mine.signal);
+      const page = await listRuns(app.api, { status, workflow: name, since: since(app.state.since), q, cursor, limit: PAGE }, mine.signal);
       if (!closed && mine === asked) show(page);
     } catch (error) {
       if (closed || error.name === "AbortError" || mine !== asked) return;

@@ -17,7 +17,7 @@ export function createShell(app) {
   const runs = app.link({ view: "runs" }, { text: "Runs" });
   const theme = h("button", { type: "button", class: "icon-button", onclick: next });
   const keys = h("button", { type: "button", class: "icon-button", "aria-label": "List of keys", title: "List of keys (?)",
-    text: "?", onclick: () => app.shortcuts.list() });
+    text: "?", onclick: listKeys });
   const header = h("header", { class: "top" },
     h("a", { class: "skip", href: "#main", text: "Skip to the content", onclick: skip }),
     app.link({ view: "workflow" }, { class: "brand", "aria-label": "Workflows, start page" }, h("span", { class: "mark", "aria-hidden": "true" }),
@@ -28,7 +28,7 @@ export function createShell(app) {
   app.shortcuts.add("w", "Workflows", () => app.go({ view: "workflow" }));
   app.shortcuts.add("l", "List of runs", () => app.go({ view: "runs" }));
   app.shortcuts.add("t", "Theme: system, light, dark", next);
-  app.shortcuts.add("?", "This list", () => app.shortcuts.list());
+  app.shortcuts.add("?", "This list", listKeys);
 
   function next() {
     workflowsTheme.choose(THEMES[(THEMES.indexOf(workflowsTheme.chosen) + 1) % THEMES.length]);
@@ -41,6 +41,12 @@ export function createShell(app) {
     theme.textContent = SIGNS[chosen];
     theme.title = `Theme: ${chosen} (t)`;
     theme.setAttribute("aria-label", `Theme: ${chosen}. Switch it`);
+  }
+
+  async function listKeys() {
+    const module = await import("./keylist.js").catch(() => null);
+    if (module) module.showKeys(app.shortcuts);
+    else app.notices.warn("The list of keys could not be loaded. Check your connection, then try again.");
   }
 
   // The URL is the page's state, so the link must not change it.

@@ -1,12 +1,11 @@
 // Keys that do what a click does; they can be switched off, since who speaks to the page types them unawares.
 
-import { h, uid } from "./dom.js";
-
 const KEY = "django_workflows.shortcuts";
 const TYPED_INTO = "input, textarea, select, [contenteditable], dialog, [role=tree], .wf-canvas";
 
 export class Shortcuts {
-  #known = [];
+  /** All that are there now: `{key, meaning, action}`. */
+  known = [];
 
   constructor() {
     addEventListener("keydown", (event) => this.#press(event));
@@ -38,31 +37,18 @@ export class Shortcuts {
    */
   add(key, meaning, action) {
     const shortcut = { key, meaning, action };
-    this.#known.push(shortcut);
+    this.known.push(shortcut);
     return () => {
-      this.#known = this.#known.filter((one) => one !== shortcut);
+      this.known = this.known.filter((one) => one !== shortcut);
     };
   }
 
   #press(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.key !== "Escape" && (!this.on || event.target.closest?.(TYPED_INTO))) return;
-    const found = this.#known.findLast((one) => one.key === event.key);
+    const found = this.known.findLast((one) => one.key === event.key);
     if (!found || document.querySelector("dialog[open]")) return;
     event.preventDefault();
     found.action();
-  }
-
-  /** Show the list of keys. */
-  list() {
-    const id = uid("title");
-    const rows = this.#known.map(({ key, meaning }) => h("div", {}, h("dt", {}, h("kbd", { text: key })), h("dd", { text: meaning })));
-    const on = h("input", { type: "checkbox", onchange: () => (this.on = on.checked) });
-    on.checked = this.on;
-    const close = h("button", { type: "button", class: "button primary", text: "Close", onclick: () => dialog.close() });
-    const dialog = h("dialog", { "aria-labelledby": id }, h("h2", { id, text: "Keys" }), h("dl", { class: "keys" }, ...rows),
-      h("label", { class: "check" }, on, h("span", { text: "Single keys do something" })),
-      h("div", { class: "dialog-actions" }, close));
-    import("./dialogs.js").then(({ open }) => open(dialog, close));
   }
 }

@@ -5,6 +5,7 @@ import { moment, short } from "./format.js";
 import { createForm } from "./form.js";
 import { createGraph } from "./graph.js";
 import { empty, failure, loading, statusLabel } from "./pieces.js";
+import { listRuns } from "./runlist.js";
 
 const RECENT = 8;
 // The list of workflows gets a filter from so many on.
@@ -115,7 +116,7 @@ export function createPage(app, state) {
 
   async function showRecent(name, into) {
     if (!document.hidden || !into.firstChild) try {
-      const { handlers } = await app.api.runs({ workflow: name, limit: RECENT });
+      const { handlers } = await listRuns(app.api, { workflow: name, limit: RECENT });
       if (closed || !into.isConnected) return;
       into.replaceChildren(handlers.length ? h("ul", {}, ...handlers.map(item)) : h("p", { class: "hint", text: "None yet. Start the first one with the form above." }));
     } catch (error) {
