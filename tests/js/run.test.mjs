@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fixture, load } from "./parts.mjs";
 
-const { executions, lanes } = await load("lanes.js");
+const { executions } = await load("executions.js");
+const { lanes } = await load("lanes.js");
 const { edgeKey, progress } = await load("progress.js");
 const { describe, ticks } = await load("timeline.js");
 const { kindOf, outline, KINDS } = await load("shapes.js");

@@ -1,8 +1,7 @@
-// Answering a run: what it asks for, and a form for every event that it takes from outside.
+// Answering a run: what it asks for, and a form for the events that answer it.
 
 import { h, uid } from "./dom.js";
 import { createForm } from "./form.js";
-import { empty } from "./pieces.js";
 import { createTree } from "./tree.js";
 
 // The engine's own answer has no fields, and by custom this one.
@@ -38,18 +37,17 @@ export function answersTo(question, accepted, graph) {
  *
  * @param {HTMLElement} element
  * @param {object[]} events as GET accepted-events gives them
- * @param {{send: (event, step) => Promise, steps?: string[], onSent: (type) => void, label: string}} options
+ * @param {{send: (event) => Promise, onSent: (type) => void, label: string, more?: HTMLElement}} options more: what stands
+ *   between the choice and the form
  */
-export function createSender(element, events, { send, steps = null, onSent, label }) {
+export function createSender(element, events, { send, onSent, label, more = "" }) {
   let form = null;
   const place = h("div", {});
   const name = uid("event");
   const select = h("select", { id: name, onchange: show }, ...events.map((one) => h("option", { value: one.type, text: one.type })));
   const chooser = h("div", { class: "field" }, h("label", { for: name, text: "Event" }), select);
   chooser.hidden = events.length < 2;
-  const step = uid("step");
-  const only = steps && h("select", { id: step }, h("option", { value: "", text: "every step that accepts it" }), ...steps.map((one) => h("option", { value: one, text: one })));
-  element.append(chooser, only ? h("div", { class: "field" }, h("label", { for: step, text: "For" }), only) : "", place);
+  element.append(chooser, more, place);
   show();
 
   function show() {
@@ -62,7 +60,7 @@ export function createSender(element, events, { send, steps = null, onSent, labe
   async function submit(type, value) {
     form.setBusy(true);
     try {
-      await send({ type, value }, only?.value || null);
+      await send({ type, value });
       onSent(type);
       show();
     } catch (error) {
@@ -133,15 +131,4 @@ export function createPrompt({ send, onSent, notices }) {
   }
 
   return { element, show, destroy: () => sender?.destroy() };
-}
-
-/** The tab from which any event can be sent. */
-export function createAnswers(element, { accepted, graph, send, onSent }) {
-  if (!accepted.length) {
-    element.append(empty("This workflow takes no events", "Its steps wait for nothing from outside: no event is declared in a step's signature or in additional_events."));
-    return { destroy() {} };
-  }
-  const steps = graph.nodes.filter((node) => node.node_type === "step").map((node) => node.id);
-  element.append(h("p", { class: "hint", text: "Sends an event into the run, as a person or another program would. Those that are meant for it come first." }));
-  return createSender(element, accepted, { send, steps, onSent, label: "Send event" });
 }

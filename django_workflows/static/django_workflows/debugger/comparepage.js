@@ -4,7 +4,6 @@ import { coverage, differences, firstDifference, timeDifferences } from "./compa
 import { h, uid } from "./dom.js";
 import { duration, elapsed, moment } from "./format.js";
 import { createGraph } from "./graph.js";
-import { lanes } from "./lanes.js";
 import { failure, loading, statusLabel } from "./pieces.js";
 import { progress } from "./progress.js";
 import { Run } from "./run.js";
@@ -159,7 +158,7 @@ export function createPage(app, state) {
         parts.push(graph);
       }
       const bars = createTimeline(timeline);
-      bars.show(lanes(run.events), { from: Date.parse(run.handler.started_at), now: run.now });
+      bars.show(run.events, { from: Date.parse(run.handler.started_at), now: run.now });
       parts.push(bars);
     });
     return place;

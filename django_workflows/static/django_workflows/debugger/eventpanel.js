@@ -8,7 +8,7 @@ import { createLog } from "./loglist.js";
  *
  * @param {HTMLElement} element
  * @param {{name: string, onSelect: (sequence: number | null) => void, notices}} options name: of the file that is saved
- * @returns {{add, clear, refresh, select, selectLast, destroy}}
+ * @returns {{add, clear, refresh, select, destroy}}
  */
 export function createEventPanel(element, { name, onSelect, notices }) {
   const text = h("input", { type: "search", placeholder: "Filter by text", "aria-label": "Filter by text", oninput: filter });

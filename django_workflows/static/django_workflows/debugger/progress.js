@@ -1,6 +1,6 @@
 // From a run's event log to the state of the nodes and edges of its workflow's graph. Pure.
 
-import { executions, isA } from "./lanes.js";
+import { executions, isA } from "./executions.js";
 import { kindOf } from "./shapes.js";
 
 /** The name of an edge in progress() and in the graph's mark(). */

@@ -2,13 +2,12 @@
 
 import { TABS } from "./address.js";
 import { h } from "./dom.js";
+import { executions } from "./executions.js";
 import { duration, elapsed, moment } from "./format.js";
 import { createGraph } from "./graph.js";
-import { lanes } from "./lanes.js";
 import { copyButton, createTabs, empty, failure, loading, statusLabel } from "./pieces.js";
 import { progress } from "./progress.js";
 import { Run } from "./run.js";
-import { createTree } from "./tree.js";
 
 const CONNECTIONS = {
   connecting: ["Connecting…", "The page is reading the run's events."],
@@ -100,7 +99,7 @@ export function createPage(app, state) {
     parts = { graph: createGraph(canvas, { storageKey: `django_workflows.graph.${name}`, onSelect: (step) => step !== app.state.step && choose({ step, event: null }) }),
       log: null,
       timeline: null,
-      tabs, status, time, connection, actions, outcome, place: prompt, prompt: null, representation, accepted, panels, tree: null, answers: null, shownState: null };
+      tabs, status, time, connection, actions, outcome, place: prompt, prompt: null, representation, accepted, panels, values: null, answers: null };
     if (representation) parts.graph.show(representation);
     describe();
     connect();
@@ -119,24 +118,15 @@ export function createPage(app, state) {
     const { handler } = run;
     if (!parts) return;
     tick();
-    showState(run.context);
+    showValues();
     if (parts.described === `${handler.run_id} ${handler.status}`) return;
     parts.described = `${handler.run_id} ${handler.status}`;
-    showInput(run.context);
     const again = app.link({ view: "workflow", workflow: handler.workflow_name, again: id }, { class: "button", text: "Edit and run…", title: "Run again, with the input changed (r)" });
     const same = h("button", { type: "button", class: "button", text: "Run again", title: "Run again at once, with the same input", onclick: act("repeat") });
     const compare = app.link({ view: "compare", a: id }, { class: "button", text: "Compare…" });
     const stop = handler.status === "running" && h("button", { type: "button", class: "button", text: "Cancel", title: "Cancel the run (c)", onclick: act("cancel") });
     const remove = h("button", { type: "button", class: "button danger quiet", text: "Delete…", onclick: act("remove") });
     parts.actions.replaceChildren(...[stop, same, again, compare, remove].filter(Boolean));
-    parts.outcome.replaceChildren();
-    if (handler.error) parts.outcome.append(h("section", { class: "panel outcome is-failed", "aria-label": "Error" }, h("h2", { text: "Error" }), h("pre", { text: handler.error })));
-    if (handler.result) {
-      const tree = h("div", {});
-      createTree(tree, handler.result.value, { label: "Result", open: 2 });
-      parts.outcome.append(h("section", { class: "panel outcome", "aria-label": "Result" }, h("header", {}, h("h2", { text: "Result" }), h("span", { class: "hint", text: handler.result.type }),
-        copyButton(() => JSON.stringify(handler.result.value, null, 2), "Copy the result", app.notices)), tree));
-    }
     if (run.hasEnded) app.notices.announce(`The run is ${handler.status}`);
   }
 
@@ -179,6 +169,7 @@ export function createPage(app, state) {
     }
     parts.tabs.badge("events", run.events.length ? String(run.events.filter((one) => !one.internal).length) : "");
     showPrompt();
+    if (!parts.values) showValues();
     if (app.state.tab === "answer") showAnswers();
     if (app.state.tab === "timeline") drawTimeline();
     select(app.state);
@@ -205,7 +196,7 @@ export function createPage(app, state) {
       const known = app.state.event === null ? null : recordOf(app.state.event);
       parts.timeline.select(known ? barOf(known) : null);
     }
-    parts.timeline.show(lanes(run.events), { from: Date.parse(run.handler.started_at), now: run.now });
+    parts.timeline.show(run.events, { from: Date.parse(run.handler.started_at), now: run.now });
     parts.timeline.resize?.();
   }
 
@@ -221,11 +212,10 @@ export function createPage(app, state) {
   }
 
   const send = (event, step) => app.api.answer(id, event, step);
-  const forms = () => need(() => import("./answers.js"));
 
   async function showPrompt() {
     if (!parts.prompt && !run.waits && !run.questions.length) return;
-    const module = await forms();
+    const module = await need(() => import("./answers.js"));
     if (!module) return;
     if (!parts.prompt) {
       parts.prompt = module.createPrompt({ send, onSent: sent, notices: app.notices });
@@ -240,14 +230,14 @@ export function createPage(app, state) {
       parts.answers = null;
       parts.panels.answer.replaceChildren(empty("The run has ended", "It takes no events any more. Run it again to send it some."));
     } else if (!parts.answers) {
-      const module = await forms();
+      const module = await need(() => import("./sendtab.js"));
       if (!module || parts.answers) return;
       parts.panels.answer.replaceChildren();
-      parts.answers = module.createAnswers(parts.panels.answer, { accepted: parts.accepted, graph: graphOf(parts), send, onSent: sent });
+      parts.answers = module.createSendTab(parts.panels.answer, { accepted: parts.accepted, graph: graphOf(parts), send, onSent: sent });
     }
   }
 
-  // --- state and input ---
+  // --- input, state and outcome ---
 
   function lookSoon() {
     looking ??= setTimeout(() => {
@@ -257,26 +247,13 @@ export function createPage(app, state) {
     }, Math.max(0, lookedAt + LOOK - Date.now()));
   }
 
-  function showInput({ start_event: start }) {
-    const tree = h("div", {});
-    createTree(tree, start.value ?? {}, { label: "Input", open: 2 });
-    parts.panels.input.replaceChildren(h("p", { class: "hint", text: `${start.type ?? "The start event"}, from which the run began.` }), tree);
-  }
-
-  function showState(context) {
-    const text = JSON.stringify(context.state);
-    if (text === parts.shownState) return;
-    parts.shownState = text;
-    if (context.state === null) {
-      parts.tree = null;
-      parts.panels.state.replaceChildren(empty("No state yet", "Steps keep what they want to remember in ctx.store; this run has stored nothing so far."));
-    } else if (parts.tree) {
-      parts.tree.update(context.state);
-    } else {
-      const place = h("div", {});
-      parts.tree = createTree(place, context.state, { label: "State", open: 2 });
-      parts.panels.state.replaceChildren(h("p", { class: "hint", text: `${context.state_type ?? "The state"}, as the steps have stored it; it changes as they do.` }), place);
-    }
+  /** Show the run's values from when they are first to be seen: in their tabs, and when it has ended. */
+  async function showValues() {
+    if (!parts.values && !run.hasEnded && !["state", "input"].includes(app.state.tab)) return;
+    const module = await need(() => import("./values.js"));
+    if (!module) return;
+    parts.values ??= module.createValues({ input: parts.panels.input, state: parts.panels.state, outcome: parts.outcome }, app.notices);
+    parts.values.show(run);
   }
 
   // --- what is selected ---
@@ -307,7 +284,7 @@ export function createPage(app, state) {
 
   /** The bar of the timeline that an event begins or ends. */
   function barOf({ sequence }) {
-    const bars = lanes(run.events).lanes.flatMap((lane) => lane.bars);
+    const { bars } = executions(run.events);
     return bars.find((bar) => bar.id === sequence || bar.endSequence === sequence)?.id ?? null;
   }
 
@@ -317,6 +294,7 @@ export function createPage(app, state) {
     if (next.tab === "events") showEvents();
     if (next.tab === "timeline") drawTimeline();
     if (next.tab === "state") lookSoon();
+    showValues();
     if (next.tab === "answer") showAnswers();
     select(next);
   }

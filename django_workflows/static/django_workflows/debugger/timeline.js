@@ -2,6 +2,7 @@
 
 import { h, set } from "./dom.js";
 import { duration } from "./format.js";
+import { lanes as lanesOf } from "./lanes.js";
 
 const ROW = 22;
 const [SECOND, MINUTE, HOUR, DAY] = [1000, 60_000, 3_600_000, 86_400_000];
@@ -65,10 +66,11 @@ export function createTimeline(element, { onSelect = () => {} } = {}) {
   /**
    * Show a run.
    *
-   * @param {{lanes, from, to, outcome}} run as lanes() gives it
+   * @param {{sequence, time, event}[]} records ordered, with internal ones
    * @param {{from?: number, now?: number}} times in ms: when the run began, and the present by the server's clock
    */
-  function show(run, times = {}) {
+  function show(records, times = {}) {
+    const run = lanesOf(records);
     isOpen = run.outcome === null && run.lanes.length > 0;
     from = Math.min(times.from ?? Infinity, run.from ?? Infinity);
     if (!Number.isFinite(from)) from = 0;
