@@ -39,6 +39,7 @@ DJANGO_WORKFLOWS = {
         "sleep": {"workflow": f"{_WORKFLOWS}.make_sleep", "additional_events": [f"{_WORKFLOWS}.Progress"]},
         "talk": {"workflow": f"{_WORKFLOWS}.make_talk", "additional_events": [f"{_WORKFLOWS}.Progress"]},
         "order": f"{_WORKFLOWS}.OrderWorkflow",
+        "party": f"{_WORKFLOWS}.Party",
     },
     "AUTHENTICATION_CLASSES": [
         "rest_framework.authentication.SessionAuthentication",

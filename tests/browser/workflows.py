@@ -235,3 +235,36 @@ class OrderWorkflow(Workflow):
         if ev.name == "Nobody":
             raise ValueError("Nobody cannot order.")
         return StopEvent(result=ev.model_dump(mode="json"))
+
+
+# --- party: an answer of more than plain fields --------------------------------------------------------------
+
+
+class Invitation(StartEvent):
+    name: str = "Tea"
+
+
+class GuestsWanted(InputRequiredEvent):
+    prompt: str
+    place: str
+
+
+class Guests(HumanResponseEvent):
+    names: list[str] = []
+    payment: Card | Transfer
+
+
+class Party(Workflow):
+    """Asks who comes, and how it is paid."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step
+    async def invite(self, ctx: Context, ev: Invitation) -> GuestsWanted:
+        await ctx.store.set("name", ev.name)
+        return GuestsWanted(prompt=f"Who comes to {ev.name}?", place="the garden")
+
+    @step
+    async def welcome(self, ev: Guests) -> StopEvent:
+        return StopEvent(result=ev.model_dump(mode="json"))

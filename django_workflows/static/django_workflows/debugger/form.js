@@ -104,43 +104,18 @@ export function createForm(element, schema, { initial, onSubmit, submitLabel }) 
 
   // --- errors ---
 
-  /**
-   * Show what is wrong: by the field that a path names ("documents.0.title"), and on top otherwise.
-   *
-   * @param {{path: string, message: string}[]} errors
-   */
-  function setErrors(errors) {
+  /** Show what is wrong, as a list of `{path, message}`: by the field that a path names where that is to be seen. */
+  async function setErrors(errors) {
     if (field) clear(field);
-    const places = errors.map(({ path, message }) => ({ path, message, found: isRaw || !field ? null : find(field, path.split(".")) }));
-    for (const { message, found } of places.toReversed()) found?.showError(message);
-    const rest = places.filter(({ found }) => !found);
-    const others = places.length - rest.length;
-    const note = others && (rest.length || others > 1) ? [`${others} ${others === 1 ? "field needs" : "fields need"} another look.`] : [];
-    const lines = [...rest.map(({ path, message }) => (path ? `${path}: ${message}` : message)), ...note];
+    const module = errors.length && field && !isRaw && (await import("./problems.js").catch(() => null));
+    const lines = module ? module.placeProblems(errors, field) : errors.map(({ path, message }) => (path ? `${path}: ${message}` : message));
     summary.replaceChildren(...lines.map((line) => h("p", { text: line })));
     summary.hidden = !lines.length;
-    places.find(({ found }) => found)?.found.control.focus();
   }
 
   function clear(part) {
     part.showError(null);
     for (const [, inner] of part.parts()) clear(inner);
-  }
-
-  /** The innermost field on a path. Names that no field has are passed over: pydantic puts types into its paths. */
-  function find(start, names) {
-    let found = null;
-    let at = start;
-    for (let i = 0; i < names.length; i += 1) {
-      const parts = new Map(at.parts());
-      // A name may have dots in it.
-      const end = names.findIndex((_, j) => j >= i && parts.has(names.slice(i, j + 1).join(".")));
-      if (end === -1) continue;
-      at = parts.get(names.slice(i, end + 1).join("."));
-      found = at;
-      i = end;
-    }
-    return found;
   }
 
   // --- the rest ---
