@@ -9,10 +9,8 @@ event loop.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import io
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any
 
@@ -29,6 +27,7 @@ from django_workflows.api.backpressure import patient, patient_socket
 from django_workflows.api.handoff import Answer, Application, Handoff, Receive, Scope, Send, Waiting
 from django_workflows.api.views import GATE, SOCKET, SocketView, WorkflowsView
 from django_workflows.exceptions import InvalidRequest
+from django_workflows.threads import ThreadPool
 
 _REPLACED = (b"content-length", b"content-type")
 
@@ -52,7 +51,7 @@ class Gate(BaseHandler):
         super().__init__()
         self.load_middleware()
         self._django = django
-        self._pool = ThreadPoolExecutor(conf.get().THREADS, thread_name_prefix="django-workflows-http")
+        self._pool = ThreadPool(conf.get().THREADS, "django-workflows-http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._view(scope) is None:
@@ -108,10 +107,7 @@ class Gate(BaseHandler):
         return response.status_code, _content(response)
 
     async def _through_django(self, scope: Scope, body: bytes) -> HttpResponseBase:
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, context.run, self._respond, scope, body
-        )
+        return await self._pool.run(contextvars.copy_context().run, self._respond, scope, body)
 
     def _view(self, scope: Scope) -> type[WorkflowsView] | None:
         """Return the view of ours that a path leads to."""
