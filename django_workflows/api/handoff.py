@@ -24,6 +24,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Answer = tuple[int, bytes]
 
+# Seconds for which nobody looks whether who waits for an answer has gone away.
+UNWATCHED = 0.1
+
 _CLOSING: Answer = (503, errors.body("The server is shutting down; what was started goes on"))
 
 
@@ -60,16 +63,24 @@ class Waiting:
             return status, errors.body(detail)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        job = asyncio.ensure_future(self.answer())
-        gone = asyncio.ensure_future(disconnected(receive))
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for task in (job, gone):
-            task.add_done_callback(lambda task: _note(task, over))
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        job = loop.create_task(self.answer())
+        job.add_done_callback(lambda task: _note(task, over))
+        gone: asyncio.Task[None] | None = None
+
+        def watch() -> None:
+            nonlocal gone
+            gone = loop.create_task(disconnected(receive))
+            gone.add_done_callback(lambda task: _note(task, over))
+
+        # Most have their answer before that, and need nobody who watches the connection.
+        watching = loop.call_later(UNWATCHED, watch)
         current = supervisor.current()
         try:
             with current.closing(over) if current is not None and current.is_here else nullcontext():
                 await over
-            if not gone.done():
+            if gone is None or not gone.done():
                 status, body = job.result() if job.done() else _CLOSING
                 headers = [
                     (b"content-type", b"application/json"),
@@ -78,7 +89,9 @@ class Waiting:
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": body})
         finally:
-            gone.cancel()
+            watching.cancel()
+            if gone is not None:
+                gone.cancel()
             if not job.done():
                 job.cancel()
                 await asyncio.wait([job])
