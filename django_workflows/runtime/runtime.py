@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from django.core.exceptions import ImproperlyConfigured
+from llama_index_instrumentation.dispatcher import Dispatcher
+from llama_index_instrumentation.event_handlers import NullEventHandler
+from llama_index_instrumentation.span_handlers import NullSpanHandler
 from workflows import Workflow
 from workflows.context.serializers import BaseSerializer
 from workflows.decorators import StepFunction
@@ -36,6 +40,8 @@ from django_workflows import serialization
 from django_workflows.registry import Served
 from django_workflows.runtime import run as runs
 from django_workflows.runtime.adapters import RunAdapter
+
+T = TypeVar("T")
 
 
 class DjangoRuntime(Runtime):
@@ -126,12 +132,36 @@ class _ItsSteps:
     def __init__(self, workflow: Workflow) -> None:
         self._its_workflow = workflow
         self._its_steps = workflow._get_steps()
+        self._dispatcher = _Spans(workflow._dispatcher)
 
     def _get_steps(self) -> dict[str, StepFunction[Any, Any]]:
         return self._its_steps
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._its_workflow, name)
+
+
+class _Spans:
+    """The engine's dispatcher of spans, which makes none while nobody hears of them.
+
+    It inspects the signature of each step that it executes: of what was left, a fifth.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def span(self, function: Callable[..., T]) -> Callable[..., T]:
+        return self._dispatcher.span(function) if self._is_heard() else function
+
+    def _is_heard(self) -> bool:
+        dispatcher: Dispatcher | None = self._dispatcher
+        while dispatcher is not None:
+            # An event of instrumentation says in which span it came.
+            for handler in (*dispatcher.span_handlers, *dispatcher.event_handlers):
+                if not isinstance(handler, NullSpanHandler | NullEventHandler):
+                    return True
+            dispatcher = dispatcher.parent if dispatcher.propagate else None
+        return False
 
 
 def _contained(step: StepWorkerFunction, view: Workflow) -> StepWorkerFunction:

@@ -8,11 +8,16 @@ import json
 import logging
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.base import BaseEvent
+from llama_index_instrumentation.event_handlers import BaseEventHandler
+from llama_index_instrumentation.span import BaseSpan
+from llama_index_instrumentation.span_handlers import BaseSpanHandler
 from pydantic import BaseModel
 from workflows import Context, Workflow, step
 from workflows import workflow as engine_workflow
@@ -88,6 +93,59 @@ async def test_steps_get_the_workflow_itself_and_are_looked_up_once(
     for number in range(2, 4):
         assert await process.result(Remembers, value=3) == [6, number, "Remembers", True]
     assert looks == []
+
+
+class Spans(BaseSpanHandler[BaseSpan]):
+    """Remembers which spans there were, and inside of which."""
+
+    entered: ClassVar[list[tuple[str, str | None]]] = []
+
+    def new_span(self, id_: str, bound_args: Any, parent_span_id: str | None = None, **more: Any) -> BaseSpan:
+        self.entered.append((id_, parent_span_id))
+        return BaseSpan(id_=id_, parent_id=parent_span_id)
+
+    def prepare_to_exit_span(self, id_: str, *args: Any, **more: Any) -> BaseSpan:
+        return self.open_spans[id_]
+
+    prepare_to_drop_span = prepare_to_exit_span
+
+
+class Heard(BaseEventHandler):
+    """Remembers in which spans there were events."""
+
+    spans: ClassVar[list[str | None]] = []
+
+    def handle(self, event: BaseEvent, **more: Any) -> None:
+        self.spans.append(event.span_id)
+
+
+@pytest.mark.parametrize("at", ["root", "workflows.workflow"])
+async def test_who_listens_hears_of_each_step(process: Process, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Be it of its span, or of what happened in which span; and from when on it listens."""
+    await process.serve(AsyncAndSync)
+    await process.result(AsyncAndSync, number=21)
+    dispatcher = get_dispatcher() if at == "root" else get_dispatcher(at)
+    monkeypatch.setattr(Spans, "entered", [])
+    monkeypatch.setattr(Heard, "spans", [])
+    with monkeypatch.context() as listening:
+        listening.setattr(dispatcher, "span_handlers", [*dispatcher.span_handlers, Spans()])
+        await process.result(AsyncAndSync, number=21)
+    steps = [id for id, _ in Spans.entered if "AsyncAndSync.run" not in id]
+    assert [id.rpartition(".")[2].partition("-")[0] for id in steps] == ["double", "describe"]
+    if at == "root":
+        run = next(id for id, _ in Spans.entered if "AsyncAndSync.run" in id)
+        assert [parent for id, parent in Spans.entered if id in steps] == [run, run]
+
+        root = get_dispatcher()
+        with monkeypatch.context() as listening:
+            listening.setattr(root, "event_handlers", [*root.event_handlers, Heard()])
+            await process.result(AsyncAndSync, number=21)
+        names = [(id or "").rpartition(".")[2].partition("-")[0] for id in Heard.spans]
+        assert {"double", "describe"} <= set(names)
+
+    Spans.entered.clear()
+    await process.result(AsyncAndSync, number=21)
+    assert Spans.entered == []
 
 
 async def test_a_sync_step_does_not_hold_up_other_runs(process: Process) -> None:
