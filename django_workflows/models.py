@@ -43,7 +43,7 @@ class Handler(models.Model):
         # Somebody cancelled the run.
         CANCELLED = "cancelled", _("cancelled")
 
-    # The public id: given by the client or random (128 bits).
+    # The public id: given by the client or random (130 bits).
     handler_id = IdentifierField(max_length=200, unique=True)
     # The public id of the present run, and its number among the runs of this handler, from 1.
     run_id = IdentifierField(max_length=64, unique=True)

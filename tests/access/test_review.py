@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import socket
+from collections import Counter
 from typing import Any, ClassVar
 
 import httpx
@@ -34,16 +35,21 @@ ATTACK = (
 # --- ids ---------------------------------------------------------------------------------------------------
 
 
-def test_a_random_id_has_128_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them are in the id, and they come from the system's source for secrets."""
+def test_a_random_id_has_130_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each letter comes from the system's source for secrets, and all are equally likely."""
     drawn: list[bytes] = []
-    originally = handlers.secrets.token_bytes
-    monkeypatch.setattr(handlers.secrets, "token_bytes", lambda n: drawn.append(originally(n)) or drawn[-1])
-    for _ in range(100):
-        number = 0
-        for digit in reversed(handlers.new_id()):
-            number = number * 62 + handlers._ALPHABET.index(digit)
-        assert number.to_bytes(16, "big") == drawn.pop()
+    monkeypatch.setattr(handlers.secrets, "token_bytes", lambda n: drawn.pop(0))
+    letters = Counter[str]()
+    for byte in range(256):
+        drawn += [bytes([byte] * 32), bytes(22)]
+        letters.update(handlers.new_id()[:1])
+        # A byte that would make its letter likelier is drawn again.
+        assert len(drawn) == (byte < 248)
+        drawn.clear()
+
+    letters["0"] -= 256 - 248
+    assert set(letters.values()) == {4}
+    assert len(letters) ** 22 > 2**130
 
 
 # --- what a run writes reaches its readers as text -----------------------------------------------------------
