@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 from workflows.context.utils import get_qualified_name
 from workflows.events import Event
 from workflows.runtime.types.results import (
@@ -73,7 +74,7 @@ def dump_event(event: Event) -> str | None:
 
 def _text(write: Callable[[_Writer], Any]) -> str | None:
     try:
-        text = json.dumps(write(_QUICKLY))
+        text = to_json(write(_QUICKLY)).decode()
         return json.dumps(write(_EXACTLY)) if "null" in text else text
     except Exception:
         return None
