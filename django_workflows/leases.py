@@ -141,6 +141,19 @@ def hold(leases: Collection[Lease]) -> dict[Lease, bool]:
     return {lease: found[lease] for lease in leases if lease in found}
 
 
+_FENCED = database.Lookup(
+    lambda keys: (
+        database.locked(_handlers().running().filter(pk__in=keys)).order_by("pk").values_list("pk", "run", "fence")
+    )
+)
+
+
+def demand(leases: Collection[Lease]) -> None:
+    """Lock the rows of these runs, and let the transaction fail unless all of the leases hold."""
+    rows = [(lease.handler, lease.run, lease.fence) for lease in leases]
+    database.demand(_FENCED, [lease.handler for lease in leases], rows)
+
+
 def let_go(lease: Lease) -> None:
     """Give one run up, so that any worker may claim it."""
     _handlers().running().filter(pk=lease.handler, run=lease.run, fence=lease.fence).update(

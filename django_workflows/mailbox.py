@@ -9,7 +9,7 @@ commit, is recognised.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -160,6 +160,11 @@ def consume(messages: Collection[int]) -> None:
 _LEFT = database.Lookup(
     lambda keys: Message.objects.using(database.alias()).filter(handler__in=keys).values_list("pk")
 )
+
+
+def demand_none(handlers: Sequence[int]) -> None:
+    """Let the transaction fail if there is mail for these runs, which end in it, or marks of any."""
+    database.demand(_LEFT, handlers, ())
 
 
 def empty(handlers: Iterable[int]) -> None:

@@ -30,6 +30,7 @@ from tests.storage import (
     a_run,
     a_start,
     a_worker,
+    end,
     race,
     rolled_back,
     terminate_other_connections,
@@ -237,6 +238,99 @@ def test_a_lookup_finds_what_the_orm_finds(django_assert_num_queries: Any) -> No
     with django_assert_num_queries(0):
         assert lookup([]) == []
     assert lookup([runs[0].pk, 0, runs[0].pk]) == [(runs[0].pk, 1)]
+
+
+def _in_one_trip(*demanded: tuple[list[int], list[tuple[int, ...]]]) -> None:
+    """Write that a run failed, if what is demanded of running ones is so."""
+    lookup = database.Lookup(
+        lambda keys: (
+            database.locked(Handler.objects.filter(pk__in=keys, status="running"))
+            .order_by("pk")
+            .values_list("pk", "run")
+        )
+    )
+    with database.one_trip():
+        for keys, rows in demanded:
+            database.demand(lookup, keys, rows)
+        database.Statement(Handler, ("error",), key=("id",)).execute([("why", keys[0]) for keys, _ in demanded])
+
+
+@postgresql_only
+@pytest.mark.parametrize("others", [0, 1, 6])
+def test_a_transaction_of_one_trip_is_committed(others: int) -> None:
+    runs = [a_run() for _ in range(1 + others)]
+    ended = a_run()
+    end(ended)
+
+    _in_one_trip(([run.pk for run in runs], [(run.pk, 1) for run in runs]), ([ended.pk], []))
+
+    failed = {runs[0].pk, ended.pk}
+    assert race(lambda: set(Handler.objects.filter(error="why").values_list("pk", flat=True))) == [failed]
+    # Django knows that it is over.
+    connection = connections["default"]
+    assert connection.get_autocommit()
+    assert connection.connection.info.transaction_status == 0
+
+
+@postgresql_only
+@pytest.mark.parametrize("wrong", ["another row", "one too few", "one too many", "last"])
+def test_a_transaction_whose_demand_fails_changes_nothing(wrong: str) -> None:
+    run, other, ended = a_run(), a_run(), a_run()
+    end(ended)
+    demanded = {
+        "another row": [([run.pk], [(run.pk, 2)])],
+        "one too few": [([run.pk, ended.pk], [(run.pk, 1), (ended.pk, 1)])],
+        "one too many": [([run.pk], [])],
+        "last": [([run.pk], [(run.pk, 1)]), ([other.pk], [])],
+    }[wrong]
+
+    with pytest.raises(database.DemandFailed):
+        _in_one_trip(*demanded)
+
+    assert not Handler.objects.filter(error="why").exists()
+    _in_one_trip(([run.pk], [(run.pk, 1)]))
+    assert Handler.objects.get(error="why") == run
+
+
+@postgresql_only
+def test_what_else_fails_in_a_transaction_of_one_trip_is_raised_as_it_is() -> None:
+    run = a_run()
+    with pytest.raises(IntegrityError), database.one_trip():
+        database.Statement(Handler, ("worker",), key=("id",)).execute([(0, run.pk)])
+    with pytest.raises(DataError), database.one_trip():
+        database.Statement(Handler, ("status",), key=("id",)).execute([("x" * 100, run.pk)])
+
+    def change_and_fail() -> None:
+        database.Statement(Handler, ("error",), key=("id",)).execute([("why", run.pk)])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), database.one_trip():
+        change_and_fail()
+
+    run.refresh_from_db()
+    assert (run.status, run.error, run.worker) == ("running", None, None)
+
+
+@postgresql_only
+def test_the_rows_of_a_demand_are_locked() -> None:
+    """Who holds one of them is waited for, and what he has done counts."""
+    run = a_run()
+    locked, go_on = threading.Event(), threading.Event()
+
+    def take_over() -> None:
+        with database.atomic():
+            Handler.objects.select_for_update().get(pk=run.pk)
+            locked.set()
+            go_on.wait(PATIENCE)
+            Handler.objects.filter(pk=run.pk).update(run=2)
+
+    def write() -> None:
+        assert locked.wait(PATIENCE)
+        threading.Timer(0.2, go_on.set).start()
+        _in_one_trip(([run.pk], [(run.pk, 1)]))
+
+    assert [type(result) for result in race(take_over, write)] == [type(None), database.DemandFailed]
+    assert Handler.objects.get().error is None
 
 
 # --- connections ---------------------------------------------------------------------------------------

@@ -27,7 +27,18 @@ from typing import Any
 
 from django.db import IntegrityError, connections, transaction
 
-from django_workflows import conf, contexts, database, eventlog, handlers, journal, leases, mailbox, notify
+from django_workflows import (
+    conf,
+    contexts,
+    database,
+    eventlog,
+    handlers,
+    journal,
+    leases,
+    mailbox,
+    notify,
+    threads,
+)
 from django_workflows.contexts import Snapshot
 from django_workflows.eventlog import EventEntry
 from django_workflows.exceptions import CancelWaits, LeaseLost, PersistenceFailed, TooLarge, WorkflowsError
@@ -120,7 +131,7 @@ class Writer:
         # How many transactions the database has failed. Of one that failed in its commit nobody knows whether it
         # took place.
         self.failures = 0
-        self._replies: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, Any]]] = {}
+        self._replies: dict[asyncio.AbstractEventLoop, list[threads.Answer]] = {}
         self._thread = threading.Thread(target=self._run, name="django-workflows-writer", daemon=True)
 
     def start(self) -> None:
@@ -209,11 +220,14 @@ class Writer:
 
     def _commit(self, requests: Sequence[Request]) -> list[Any]:
         """Write requests in one transaction; returns a result for each, LeaseLost for refused ones."""
-        if len(requests) == 1 and database.commits_by_itself():
-            (alone,) = requests
-            if isinstance(alone, Start) and alone.is_plain and alone.most is None:
-                # One statement: PostgreSQL would be waited for three times, with a BEGIN and a COMMIT around it.
-                return handlers.start_many([alone])
+        if database.commits_by_itself() and all(map(_is_usual, requests)):
+            if len(requests) == 1 and isinstance(requests[0], Start):
+                # One statement, which needs no BEGIN and no COMMIT around it.
+                return handlers.start_many([requests[0]])
+            if database.can_pipeline():
+                # One may be for a run that was taken over or cancelled: then with a look at each.
+                with contextlib.suppress(database.DemandFailed):
+                    return _write_usual(requests)
         with database.atomic():
             results: dict[int, Any] = {}
             changes = [request for request in requests if isinstance(request, Changes)]
@@ -310,7 +324,7 @@ class Writer:
         for loop, results in replies.items():
             # A loop that is closed has nobody who waits.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, results)
+                loop.call_soon_threadsafe(threads.give, results)
 
     def _interval_passed(self) -> None:
         if time.monotonic() < self._next_interval:
@@ -322,6 +336,30 @@ class Writer:
             except Exception as error:
                 logger.warning("the heartbeat failed: %s", error)
                 database.drop_connection()
+
+
+def _is_usual(request: Request) -> bool:
+    """Tell whether a request needs nothing from the database but that it is written."""
+    if isinstance(request, Changes):
+        return not (request.released or request.prunes)
+    return isinstance(request, Start) and request.is_plain and request.most is None
+
+
+def _write_usual(requests: Sequence[Request]) -> list[Any]:
+    """Write requests on the assumption that all leases hold, and that no mail is left for runs that end.
+
+    Raises:
+        DemandFailed: it is not so; nothing was written.
+    """
+    starts = [request for request in requests if isinstance(request, Start)]
+    changes = [request for request in requests if isinstance(request, Changes)]
+    with database.one_trip():
+        leases.demand([change.lease for change in changes])
+        mailbox.demand_none([change.lease.handler for change in changes if change.ending is not None])
+        write_changes(changes)
+        started = handlers.send_starts(starts)
+    found = iter(started())
+    return [next(found) if isinstance(request, Start) else None for request in requests]
 
 
 def _write_held(changes: Sequence[Changes]) -> tuple[dict[Lease, bool], set[Lease]]:
@@ -379,19 +417,6 @@ def write_changes(changes: Iterable[Changes]) -> None:
             journal.prune(change.lease)
         elif change.prunes and change.snapshot is not None:
             journal.prune(change.lease, change.snapshot.sequence)
-
-
-def _resolve(results: Iterable[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
-    for future, result, error in results:
-        if future.cancelled():
-            # Whoever waited went away; the write stands.
-            continue
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-            # A waiter that goes away before it looks is normal; the error is logged where it matters.
-            future.exception()
 
 
 def _database_answers() -> bool:

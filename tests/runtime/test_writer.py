@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connections
+from django.db.models import F
 
 from django_workflows import database, handlers, leases, mailbox
-from django_workflows.exceptions import CancelWaits, HandlerFinished
+from django_workflows.exceptions import CancelWaits, HandlerFinished, LeaseLost
+from django_workflows.journal import TickEntry
 from django_workflows.mailbox import Letter
-from django_workflows.models import Handler, Message
+from django_workflows.models import Handler, Message, Tick
 from django_workflows.runtime.writer import Changes, Writer
 from tests.storage import PATIENCE, a_run, a_start, a_worker, an_ending, race
 
@@ -160,3 +162,48 @@ async def test_a_cancellation_that_was_answered_holds(make: Make) -> None:
         lambda: set(Handler.objects.exclude(status="running").values_list("pk", flat=True))
     )
     assert ended == {is_cancelled.pk, other.pk}
+
+
+async def test_one_run_that_was_taken_over_keeps_no_other_from_being_written(make: Make) -> None:
+    """PostgreSQL is told to write all of a batch or nothing, at first."""
+
+    def take_one_over() -> list[Handler]:
+        runs = [a_run(worker=a_worker().pk) for _ in range(3)]
+        Handler.objects.filter(pk=runs[1].pk).update(fence=F("fence") + 1)
+        return runs
+
+    (runs,) = await asyncio.to_thread(race, take_one_over)
+    writer = make()
+    starts = [a_start() for _ in range(2)]
+
+    results = await asyncio.gather(
+        *(writer.submit(Changes(leases.of(run), ticks=[TickEntry(0, "{}")])) for run in runs),
+        *map(writer.submit, starts),
+        return_exceptions=True,
+    )
+
+    assert [type(result) for result in results] == [type(None), LeaseLost, type(None), Handler, Handler]
+    assert [handler.run_id for handler in results[3:]] == [start.run_id for start in starts]
+    written = await writer.submit(lambda: set(Tick.objects.values_list("handler_id", flat=True)))
+    assert written == {runs[0].pk, runs[2].pk}
+    assert writer.failures == 0
+
+
+async def test_starts_and_changes_are_written_together(make: Make) -> None:
+    ((run, other),) = await asyncio.to_thread(race, lambda: [a_run(worker=a_worker().pk) for _ in range(2)])
+    writer = make()
+    starts = [a_start() for _ in range(3)]
+
+    results = await asyncio.gather(
+        writer.submit(starts[0]),
+        writer.submit(Changes(leases.of(run), ticks=[TickEntry(0, "{}")], state='{"a": 1}')),
+        writer.submit(starts[1]),
+        writer.submit(Changes(leases.of(other), ticks=[TickEntry(0, "{}")], ending=an_ending())),
+        writer.submit(starts[2]),
+    )
+
+    stored = await writer.submit(lambda: dict(Handler.objects.values_list("run_id", "pk")))
+    assert [result and stored[result.run_id] == result.pk for result in results] == [True, None, True, None, True]
+    assert [result.run_id for result in results[::2]] == [start.run_id for start in starts]
+    assert await writer.submit(lambda: Handler.objects.get(pk=other.pk).status) == "completed"
+    assert await writer.submit(lambda: Tick.objects.count()) == 2
