@@ -590,3 +590,24 @@ def test_nesting_without_end(served: Served) -> None:
 def test_a_number_of_many_digits(served: Served) -> None:
     with pytest.raises(InvalidEvent):
         serialization.parse_event('{"type": "Answer", "value": {"text": ' + "9" * 10_000 + "}}", served)
+
+
+@pytest.mark.parametrize(
+    ("sent", "apart_from", "expected"),
+    [
+        ('{"value": {"a": 1, "id": "x"}}', set(), True),
+        ('{"value":{"a":1,"id":"x"}}', set(), True),
+        ('{"value":{"a":1,"id":"y"}}', set(), False),
+        ('{"value":{"a":1,"id":"y"}}', {"id"}, True),
+        ('{"value":{"a":1}}', {"id"}, True),
+        ('{"value":{"a":2,"id":"x"}}', {"id"}, False),
+        ('{"value":{"a":true,"id":"x"}}', {"id"}, False),
+        ('{"value":{"a":1.0,"id":"x"}}', set(), False),
+        ("of a serializer's own", {"id"}, False),
+    ],
+)
+def test_what_is_sent_again_is_told_from_something_else(sent: str, apart_from: set[str], expected: bool) -> None:
+    """Whatever white space is in it: that of a text is its writer's."""
+    stored = '{"value": {"a": 1, "id": "x"}}'
+
+    assert serialization.is_same(stored, sent, apart_from=frozenset(apart_from)) is expected

@@ -436,7 +436,7 @@ async def test_a_fan_out_goes_on_with_what_is_missing(process: Process, workflow
     handler = await process.start(workflow)
 
     async def three_are_in_the_journal() -> bool:
-        found = handler.ticks.filter(data__contains='"step_id": "build"')
+        found = handler.ticks.filter(data__contains='"step_id":"build"')
         return await process.query(found.count) == 3
 
     await until(three_are_in_the_journal, "the fast parts were never built")
