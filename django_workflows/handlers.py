@@ -60,7 +60,7 @@ def check_id(value: object) -> str:
     return value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Start:
     """What begins a run.
 

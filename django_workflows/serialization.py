@@ -30,8 +30,6 @@ from django_workflows import compact, conf, limits
 from django_workflows.exceptions import InvalidEvent, InvalidRequest, NotSerializable
 from django_workflows.registry import Served
 
-# Event classes that a serializer is known to find by name.
-_readable: WeakKeyDictionary[BaseSerializer, set[type[Event]]] = WeakKeyDictionary()
 _serializers: WeakKeyDictionary[Served, BaseSerializer] = WeakKeyDictionary()
 
 # Python, and with it the published client, splits lines at these; JSON allows them raw in a string.
@@ -115,11 +113,13 @@ def _events(tick: WorkflowTick) -> Iterator[Event]:
 
 def _check_declared(cls: type[Event], using: BaseSerializer) -> None:
     """Refuse a class now that could not be read after a restart, when it would be too late."""
-    if not isinstance(using, JsonSerializer):
-        return
-    checked = _readable.setdefault(using, set())
-    if cls in checked:
-        return
+    if isinstance(using, JsonSerializer):
+        _check_readable(cls, using)
+
+
+@lru_cache(maxsize=4096)
+def _check_readable(cls: type[Event], using: JsonSerializer) -> None:
+    """Check it once; a refusal is not remembered."""
     name = f"{cls.__module__}.{cls.__name__}"
     try:
         found = using.resolve_class(name)
@@ -130,7 +130,6 @@ def _check_declared(cls: type[Event], using: BaseSerializer) -> None:
             f"the event {name} is not declared by the workflow, so the run could not be resumed; "
             "name it in a step's signature or in additional_events"
         )
-    checked.add(cls)
 
 
 def load_tick(data: str, using: BaseSerializer) -> WorkflowTick:

@@ -195,17 +195,14 @@ def _engine_context(served: Served, data: Any) -> tuple[str | None, str]:
 
 
 async def abegin(request: Start) -> Handler:
-    """Store a prepared start; the run begins at once where this process executes runs."""
+    """Store a prepared start, which is used up; the run begins at once where this process executes runs."""
     current = supervisor.current()
     if current is not None and current.is_here:
-        return await current.begin(_with_worker(request, current.worker))
+        request.worker = current.worker
+        return await current.begin(request)
     handler = await _in_thread(handlers.start, request)
     notify.mail()
     return handler
-
-
-def _with_worker(request: Start, worker: int | None) -> Start:
-    return request if worker is None else replace(request, worker=worker)
 
 
 # --- events ------------------------------------------------------------------------------------------
