@@ -249,7 +249,7 @@ class Chaos:
             return
         # How often a step is begun, but for the once of each; as many can be under way when the run changes hands.
         wide = 4 if key.startswith("fan") else 1
-        steps = [line.split()[0] for line in self.scene.traces(key) if line.split()[0] != "attempt"]
+        steps = [line.split()[0] for line in self.scene.traces(key) if line.split()[0] not in ("attempt", "end")]
         if key.startswith("items"):
             steps = [line for line in self.scene.traces(key) if line != "begin"]
         again = sum(number - 1 for number in Counter(steps).values())
