@@ -23,8 +23,6 @@ from django_workflows.runtime.writer import Changes, Writer
 
 # Seconds that the first ticks of a run may wait for more, since nothing depends on them.
 SOON = 0.005
-# Turns of the event loop until the engine has heard of the end of a step that ends now.
-TURNS = 8
 
 
 class Released(Exception):
@@ -70,9 +68,6 @@ class Outbox:
         self._empty = True
         self._recorded = 0
         self._committed = 0
-        # How often something was submitted, and at which of these numbers the loop's turns were last counted.
-        self._kicks = 0
-        self._counted = -1
         self._writing: asyncio.Future[None] | None = None
         self._progress: asyncio.Future[None] | None = None
 
@@ -128,7 +123,6 @@ class Outbox:
         """Submit what has gathered, unless an earlier write is still under way."""
         if self._writing is not None or self._empty or self.refused is not None:
             return
-        self._kicks += 1
         changes, self._changes, self._empty = self._changes, self._nothing(), True
         upto = self._recorded
         self._writing = self._writer.submit(changes)
@@ -136,23 +130,7 @@ class Outbox:
 
     def kick_soon(self) -> None:
         """Submit what has gathered in a moment, unless it is submitted with something else before."""
-        asyncio.get_running_loop().call_later(SOON, self._turn, 0, self._kicks)
-
-    def kick_after_step(self) -> None:
-        """Submit what has gathered unless the step that wrote it ends right now, which submits both together."""
-        if self._counted != self._kicks:
-            self._counted = self._kicks
-            self._turn(TURNS, self._kicks)
-
-    def _turn(self, left: int, kicks: int) -> None:
-        if self._kicks != kicks:
-            # It was submitted with something else.
-            return
-        if left:
-            asyncio.get_running_loop().call_soon(self._turn, left - 1, kicks)
-        else:
-            self._counted = -1
-            self.kick()
+        asyncio.get_running_loop().call_later(SOON, self.kick)
 
     async def flush(self) -> None:
         """Return when everything recorded so far is committed.
