@@ -1,0 +1,62 @@
+"""What differs between databases, with the reason; and connections for our own threads.
+
+Everything else in the app goes through the ORM and does not know which database it talks to.
+"""
+
+from django_workflows.database.columns import (
+    DatabaseNow,
+    DocumentField,
+    IdentifierField,
+    at_once,
+    moment,
+    seconds,
+    starts_with,
+)
+from django_workflows.database.connections import (
+    READERS,
+    ManagedExecutor,
+    alias,
+    atomic,
+    commits_by_itself,
+    drop_connection,
+    is_connection_lost,
+    is_transient,
+    managed,
+    own_connection,
+    read,
+)
+from django_workflows.database.pipeline import DemandFailed, can_pipeline, demand, one_trip, pipelined
+from django_workflows.database.statements import Lookup, Statement, delete, insert, locked, send_insert, upsert
+
+__all__ = [
+    "READERS",
+    "DatabaseNow",
+    "DemandFailed",
+    "DocumentField",
+    "IdentifierField",
+    "Lookup",
+    "ManagedExecutor",
+    "Statement",
+    "alias",
+    "at_once",
+    "atomic",
+    "can_pipeline",
+    "commits_by_itself",
+    "delete",
+    "demand",
+    "drop_connection",
+    "insert",
+    "is_connection_lost",
+    "is_transient",
+    "locked",
+    "managed",
+    "moment",
+    "one_trip",
+    "own_connection",
+    "pipelined",
+    "read",
+    "seconds",
+    "send_insert",
+    "starts_with",
+    "upsert",
+]

@@ -1,0 +1,244 @@
+"""What the ORM would build and compile for each row again, written out once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from django.db import connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_workflows.database.connections import alias
+
+M = TypeVar("M", bound=models.Model)
+
+# Rows of one INSERT: MySQL and PostgreSQL take more, but parse a longer statement slower than two.
+ROWS = 100
+# Characters after which an INSERT takes no more rows: MySQL refuses a statement longer than max_allowed_packet, in
+# which each of the rows may have its place.
+CHARACTERS = 1_000_000
+
+
+class Statement:
+    """An INSERT or UPDATE that is written out once, for the rows that every run writes.
+
+    What the ORM does for each row again (build instances, ask each field, compile the SQL) was two thirds of the
+    writer's time. Only columns that hold text, numbers, booleans and time stamps can be written so: for these, the
+    vendors differ in how they take a time stamp alone. ``tests/test_database.py`` holds it to what the ORM writes.
+
+    Args:
+        model: whose table.
+        columns: names of fields, in the order in which each row has its values.
+        key: the columns that name the row to update; none for an INSERT.
+        returning: columns that an INSERT returns, on a database that can.
+    """
+
+    def __init__(
+        self,
+        model: type[models.Model],
+        columns: Sequence[str],
+        key: Sequence[str] = (),
+        returning: Sequence[str] = (),
+    ) -> None:
+        self._model = model
+        self._columns = tuple(columns)
+        self._key = tuple(key)
+        self._returning = tuple(returning)
+
+    def execute(self, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """Write rows and return what they return, in any order; joined to the caller's transaction."""
+        return self.send(rows)()
+
+    def send(self, rows: Iterable[Sequence[Any]]) -> Callable[[], list[tuple[Any, ...]]]:
+        """Write rows, and return what waits for what they return."""
+        connection = connections[alias()]
+        rows = self._adapted(rows, connection)
+        if rows and (self._key or (connection.vendor == "sqlite" and not self._returning)):
+            with connection.cursor() as cursor:
+                # SQLite keeps the statement prepared; the other two are told each UPDATE by itself anyway.
+                cursor.executemany(self._sql(1), rows)
+            rows = []
+        most = min(ROWS, (connection.features.max_query_params or ROWS**2) // len(self._columns))
+        cursors = []
+        for some in _portions(rows, most) if rows else ():
+            cursor = connection.cursor()
+            cursor.execute(self._sql(len(some)), [value for row in some for value in row])
+            cursors.append(cursor)
+
+        def returned() -> list[tuple[Any, ...]]:
+            found: list[tuple[Any, ...]] = []
+            for cursor in cursors:
+                with cursor:
+                    found += cursor.fetchall() if self._returning else ()
+            return found
+
+        return returned
+
+    def _sql(self, rows: int) -> str:
+        return _sql(alias(), self._model, self._columns, self._key, self._returning, rows)
+
+    def _adapted(self, rows: Iterable[Sequence[Any]], connection: BaseDatabaseWrapper) -> list[Sequence[Any]]:
+        fields = [self._model._meta.get_field(name) for name in (*self._columns, *self._key)]
+        times = [n for n, field in enumerate(fields) if isinstance(field, models.DateTimeField)]
+        if not times or connection.vendor == "postgresql":
+            return list(rows)
+        adapt = connection.ops.adapt_datetimefield_value
+        adapted: list[Sequence[Any]] = []
+        for row in rows:
+            values = list(row)
+            for position in times:
+                values[position] = adapt(values[position])
+            adapted.append(values)
+        return adapted
+
+
+def _portions(rows: list[Sequence[Any]], most: int) -> Iterator[list[Sequence[Any]]]:
+    """Cut rows into what one INSERT takes, at most so many at a time."""
+    portion: list[Sequence[Any]] = []
+    length = 0
+    for row in rows:
+        if len(portion) == most or length > CHARACTERS:
+            yield portion
+            portion, length = [], 0
+        portion.append(row)
+        length += sum(len(value) for value in row if isinstance(value, str))
+    yield portion
+
+
+@lru_cache(maxsize=512)
+def _sql(
+    using: str,
+    model: type[models.Model],
+    columns: tuple[str, ...],
+    key: tuple[str, ...],
+    returning: tuple[str, ...],
+    rows: int,
+) -> str:
+    quote = connections[using].ops.quote_name
+
+    def named(names: Iterable[str]) -> list[str]:
+        return [quote(str(model._meta.get_field(name).column)) for name in names]  # type: ignore[union-attr]
+
+    table = quote(model._meta.db_table)
+    if key:
+        values = ", ".join(f"{name} = %s" for name in named(columns))
+        where = " AND ".join(f"{name} = %s" for name in named(key))
+        return f"UPDATE {table} SET {values} WHERE {where}"  # noqa: S608  names of our own models
+    row = f"({', '.join(['%s'] * len(columns))})"
+    end = f" RETURNING {', '.join(named(returning))}" if returning else ""
+    return f"INSERT INTO {table} ({', '.join(named(columns))}) VALUES {', '.join([row] * rows)}{end}"  # noqa: S608
+
+
+class Lookup:
+    """A SELECT by keys that the ORM writes out once for each number of keys, for what every run asks.
+
+    To build and compile such a query takes many times as long as the database needs for it.
+
+    Args:
+        make: builds the query for keys; it must give values that no field has to convert (numbers and text).
+    """
+
+    def __init__(self, make: Callable[[Sequence[int]], models.QuerySet[Any, tuple[Any, ...]]]) -> None:
+        self._make = make
+        self._compiled: dict[tuple[str, int], tuple[str, tuple[Any, ...]]] = {}
+
+    def __call__(self, keys: Iterable[int]) -> list[tuple[Any, ...]]:
+        """Return the rows; a key may be named twice."""
+        keys = list(keys)
+        if not keys:
+            return []
+        with connections[alias()].cursor() as cursor:
+            cursor.execute(*self.written(keys))
+            return list(cursor.fetchall())
+
+    def written(self, keys: Sequence[int]) -> tuple[str, list[Any]]:
+        """Return the SELECT for one or more keys, with its parameters."""
+        # Few statements serve all numbers of keys, and the database may keep them prepared.
+        keys = [*keys, *[keys[0]] * ((1 << (len(keys) - 1).bit_length()) - len(keys))]
+        sql, parameters = self._sql(len(keys))
+        return sql, [keys[p.number] if isinstance(p, _Place) else p for p in parameters]
+
+    def _sql(self, number: int) -> tuple[str, tuple[Any, ...]]:
+        name = alias(), number
+        if name not in self._compiled:
+            query = self._make([-1 - n for n in range(number)]).query
+            sql, parameters = query.get_compiler(alias()).as_sql()
+            # No key of a row is negative.
+            places = (_Place(-1 - p) if isinstance(p, int) and p < 0 else p for p in parameters)
+            self._compiled[name] = sql, tuple(places)
+        return self._compiled[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a key stands among a query's parameters."""
+
+    number: int
+
+
+def locked(queryset: models.QuerySet[M], *, skip_locked: bool = False) -> models.QuerySet[M]:
+    """Lock the rows until the transaction ends, without hindering foreign keys to them where possible.
+
+    SQLite has no row locks; there a transaction that writes is alone.
+    """
+    features = connections[alias()].features
+    return queryset.select_for_update(
+        no_key=features.has_select_for_no_key_update,
+        skip_locked=skip_locked and features.has_select_for_update_skip_locked,
+    )
+
+
+def insert(model: type[M], rows: list[M], *, unique: str) -> list[M]:
+    """Insert rows in one statement and fill in their primary keys.
+
+    MySQL cannot return the keys of several rows, so there each is a statement.
+
+    Args:
+        model: whose table.
+        rows: instances that are not stored yet.
+        unique: a field whose value no two rows share; databases need not answer in the order of the rows.
+    """
+    return send_insert(model, rows, unique=unique)()
+
+
+def send_insert(model: type[M], rows: list[M], *, unique: str) -> Callable[[], list[M]]:
+    """Insert rows as :func:`insert`, and return what waits for their primary keys."""
+    using = alias()
+    if not connections[using].features.can_return_rows_from_bulk_insert:
+        for row in rows:
+            row.save(using=using, force_insert=True)
+        return lambda: rows
+    fields = [field for field in model._meta.concrete_fields if not field.primary_key]
+    statement = Statement(model, [field.name for field in fields], returning=(unique, str(model._meta.pk.name)))
+    returned = statement.send([[getattr(row, field.attname) for field in fields] for row in rows])
+
+    def fill_in() -> list[M]:
+        keys = dict(returned())
+        for row in rows:
+            row.pk = keys[getattr(row, unique)]
+            row._state.adding, row._state.db = False, using
+        return rows
+
+    return fill_in
+
+
+def upsert(model: type[M], rows: list[M], *, key: list[str], update: list[str]) -> None:
+    """Insert rows, or update the columns ``update`` of those whose ``key`` is there already."""
+    using = alias()
+    # MySQL finds the violated constraint by itself and refuses to be told which.
+    named = connections[using].features.supports_update_conflicts_with_target
+    model._default_manager.using(using).bulk_create(
+        rows, update_conflicts=True, unique_fields=key if named else None, update_fields=update
+    )
+
+
+def delete(model: type[models.Model], lookup: Lookup, keys: Sequence[int]) -> None:
+    """Delete the rows whose primary keys a lookup finds, in a statement that nobody has to wait for."""
+    if keys:
+        sql, parameters = lookup.written(keys)
+        quote = connections[alias()].ops.quote_name
+        table, key = quote(model._meta.db_table), quote(str(model._meta.pk.column))
+        with connections[alias()].cursor() as cursor:
+            cursor.execute(f"DELETE FROM {table} WHERE {key} IN ({sql})", parameters)  # noqa: S608
