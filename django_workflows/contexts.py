@@ -67,13 +67,11 @@ _STORED = database.Lookup(
     lambda keys: (
         Context.objects.using(database.alias())
         .filter(handler__in=keys)
-        .values_list("state", "snapshot", "snapshot_sequence")
+        .values_list("handler", "state", "snapshot", "snapshot_sequence")
     )
 )
 
 
-def stored(handler: int) -> Stored | None:
-    """Return what a handler's run goes on from, None when nothing is stored."""
-    for row in _STORED([handler]):
-        return Stored(*row)
-    return None
+def stored(handlers: Iterable[int]) -> dict[int, Stored]:
+    """Return what the runs of these handlers go on from, of those for which anything is stored."""
+    return {handler: Stored(*row) for handler, *row in _STORED(handlers)}

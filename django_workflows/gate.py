@@ -24,12 +24,10 @@ from django.urls import Resolver404, get_urlconf, resolve, set_script_prefix
 from django_workflows import conf
 from django_workflows.api import errors, handshake, sockets
 from django_workflows.api.backpressure import patient, patient_socket
-from django_workflows.api.handoff import Answer, Application, Handoff, Receive, Scope, Send, Waiting
+from django_workflows.api.handoff import HEADERS, Answer, Application, Handoff, Receive, Scope, Send, Waiting
 from django_workflows.api.views import GATE, SOCKET, SocketView, WorkflowsView
 from django_workflows.exceptions import InvalidRequest
 from django_workflows.threads import ThreadPool
-
-_REPLACED = (b"content-length", b"content-type")
 
 
 class _Disconnected(Exception):
@@ -69,7 +67,7 @@ class Gate(BaseHandler):
         response = await self._through_django(scope, body)
         headers = _headers(response)
         if isinstance(response, Handoff):
-            await response.application(scope, receive, _with_headers(patient(send), headers))
+            await response.application({**scope, HEADERS: headers}, receive, patient(send))
         else:
             await _send(send, response.status_code, headers, _content(response))
 
@@ -179,16 +177,3 @@ async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], bod
         headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _with_headers(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
-    """Return a ``send`` that adds the headers that middleware has set to the answer's own."""
-
-    async def send_with_headers(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            own = {name for name, _ in message["headers"]}
-            kept = [(n, v) for n, v in headers if n not in _REPLACED and n not in own]
-            message = {**message, "headers": [*message["headers"], *kept]}
-        await send(message)
-
-    return send_with_headers

@@ -38,18 +38,23 @@ class Lease:
     fence: int
 
 
-def enlist() -> Worker:
-    """Record this process as a worker."""
-    token = secrets.token_hex(16)
-    using = database.alias()
-    Worker.objects.using(using).create(
+def new_token() -> str:
+    """Return a name that no other worker has."""
+    return secrets.token_hex(16)
+
+
+def enlist(token: str) -> Worker:
+    """Record this process as a worker; when it is one of that name already, nothing changes."""
+    _workers().get_or_create(
         token=token,
-        hostname=socket.gethostname()[:255],
-        pid=os.getpid(),
-        started_at=DatabaseNow(),
-        heartbeat_at=DatabaseNow(),
+        defaults={
+            "hostname": socket.gethostname()[:255],
+            "pid": os.getpid(),
+            "started_at": DatabaseNow(),
+            "heartbeat_at": DatabaseNow(),
+        },
     )
-    return Worker.objects.using(using).get(token=token)
+    return _workers().get(token=token)
 
 
 def heartbeat(worker: int) -> datetime | None:

@@ -36,7 +36,7 @@ def a_run(handler_id: str | None = None, **fields: Any) -> Handler:
 
 def a_worker(*, silent_for: timedelta = timedelta(0)) -> Worker:
     """Return a worker whose last heartbeat is so long ago."""
-    worker = leases.enlist()
+    worker = leases.enlist(leases.new_token())
     if silent_for:
         worker.heartbeat_at -= silent_for
         worker.save()

@@ -13,14 +13,14 @@ def read(handler: int) -> Context:
     found = contexts.read(handler)
     assert found is not None
     stored = contexts.Stored(found.state, found.snapshot, found.snapshot_sequence)
-    assert contexts.stored(handler) == stored
+    assert contexts.stored([handler]) == {handler: stored}
     return found
 
 
 def test_nothing_is_there_before_the_first_state() -> None:
     run = a_run().pk
     assert contexts.read(run) is None
-    assert contexts.stored(run) is None
+    assert contexts.stored([run]) == {}
 
 
 def test_the_last_state_counts() -> None:

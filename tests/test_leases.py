@@ -35,12 +35,21 @@ def release(handler: Handler, **fields: Any) -> None:
 
 
 def test_a_worker_says_where_it_is() -> None:
-    worker = leases.enlist()
+    token = leases.new_token()
 
-    assert worker.pid == os.getpid()
+    worker = leases.enlist(token)
+
+    assert (worker.token, worker.pid) == (token, os.getpid())
     assert worker.hostname
-    assert len(worker.token) == 32
-    assert leases.enlist().token != worker.token
+    assert leases.new_token() != token
+
+
+def test_a_worker_enlists_once() -> None:
+    """The commit of the first try may have succeeded unheard."""
+    token = leases.new_token()
+
+    assert leases.enlist(token) == leases.enlist(token)
+    assert Worker.objects.count() == 1
 
 
 def test_a_heartbeat_keeps_a_worker_from_being_silent() -> None:

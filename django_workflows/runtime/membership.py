@@ -42,19 +42,26 @@ class Membership:
     async def join(self, writer: Writer) -> None:
         """Enlist as a new worker; what an earlier one of this process had is let go."""
         previous, self.worker = self._enlisted, None
+        token = leases.new_token()
+        life = None
+        # Before the database has the worker: should it die at once, others must be able to know.
+        with contextlib.suppress(OSError):
+            life = Life(token)
 
-        def enlist() -> tuple[int, str, float]:
+        def enlist() -> tuple[int, float]:
             asked_at = time.monotonic()
             if previous is not None:
                 leases.retire(previous)
-            worker = leases.enlist()
-            return worker.pk, worker.token, asked_at
+            return leases.enlist(token).pk, asked_at
 
-        worker, token, asked_at = await writer.submit(enlist)
-        if self._life is not None:
-            self._life.end()
-        with contextlib.suppress(OSError):
-            self._life = Life(token)
+        try:
+            worker, asked_at = await writer.submit(enlist)
+        except BaseException:
+            if life is not None:
+                life.end()
+            raise
+        self.end()
+        self._life = life
         self._taken(asked_at)
         self._enlisted = self.worker = worker
 

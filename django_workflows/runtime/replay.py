@@ -6,7 +6,7 @@ Safe to repeat: reading writes nothing. The engine marks the resumption in the j
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,8 +17,9 @@ from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.results import AddWaiter, DeleteWaiter
 from workflows.runtime.types.ticks import TickSessionStart, TickStepResult, WorkflowTick
 
-from django_workflows import contexts, eventlog, journal, leases, mailbox, serialization
+from django_workflows import contexts, database, eventlog, journal, leases, mailbox, serialization
 from django_workflows.contexts import Snapshot, Stored
+from django_workflows.exceptions import LeaseLost
 from django_workflows.journal import TickEntry
 from django_workflows.leases import Lease
 from django_workflows.models import Handler
@@ -69,33 +70,64 @@ def fresh(served: Served, handler: Handler, start_event: Event | None) -> Beginn
     return Beginning(BrokerState.from_workflow(served.workflow), start_event)
 
 
-def load(served: Served, handler: Handler) -> Beginning:
-    """Read where a run stands; for a pool thread, since it queries and computes.
+def load(claimed: Sequence[tuple[Served, Handler]]) -> list[Beginning | Exception]:
+    """Read where runs stand; for a pool thread, since it queries and computes.
+
+    Returns for each where it begins, or why it cannot be read: the workflow as it is now does not understand what
+    is stored, or another process has the run (LeaseLost).
 
     Raises:
-        Exception: what is stored cannot be read by the workflow as it is now.
+        Exception: the database does not answer.
     """
-    lease = leases.of(handler)
-    context = contexts.stored(handler.pk)
-    standing, position = _standing(served, lease, handler.run_id, context)
-    state = standing.state
-    if standing.began_at is not None:
-        # The engine forgives the time that a run was in nobody's memory; its timeout is on the wall clock.
-        state.elapsed_alive = max(state.elapsed_alive, clock.now() - standing.began_at)
-    start_event = None
-    if position < 0 and not state.is_running:
-        start_event = serialization.load_event(handler.start_event, serialization.serializer(served))
-    return Beginning(
-        state=state,
-        start_event=start_event,
-        next_tick=position + 1,
-        next_event=_last_event(lease) + 1,
-        snapshot=-1 if context is None else context.snapshot_sequence,
-        stored_state=None if context is None else context.state,
-        deadlines=standing.pending_timeouts(),
+    read = _Reading([leases.of(handler) for _, handler in claimed])
+    found: list[Beginning | Exception] = []
+    for served, handler in claimed:
+        try:
+            found.append(read.beginning(served, handler))
+        except Exception as error:
+            if database.is_transient(error):
+                raise
+            found.append(error)
+    return found
+
+
+class _Reading:
+    """What is stored of several runs, each kind of it read in one query."""
+
+    def __init__(self, runs: list[Lease]) -> None:
+        keys = [run.handler for run in runs]
+        self._stored = contexts.stored(keys)
+        self._reached = eventlog.reached(keys)
         # What was interrupted must not start again only to be cancelled.
-        is_cancelled=bool(mailbox.cancelled([lease])),
-    )
+        self._cancelled = mailbox.cancelled(runs)
+        # Only a few ticks follow a snapshot, wherever it stands.
+        have_snapshot = {key for key, stored in self._stored.items() if stored.snapshot is not None}
+        self._whole = journal.read_all([run for run in runs if run.handler not in have_snapshot])
+
+    def beginning(self, served: Served, handler: Handler) -> Beginning:
+        run = leases.of(handler)
+        number, last_event = self._reached.get(run.handler, (None, -1))
+        if number != run.run:
+            raise LeaseLost
+        stored = self._stored.get(run.handler)
+        standing, position = _stand(served, run, handler.run_id, stored, self._whole.get(run))
+        state = standing.state
+        if standing.began_at is not None:
+            # The engine forgives the time that a run was in nobody's memory; its timeout is on the wall clock.
+            state.elapsed_alive = max(state.elapsed_alive, clock.now() - standing.began_at)
+        start_event = None
+        if position < 0 and not state.is_running:
+            start_event = serialization.load_event(handler.start_event, serialization.serializer(served))
+        return Beginning(
+            state=state,
+            start_event=start_event,
+            next_tick=position + 1,
+            next_event=last_event + 1,
+            snapshot=-1 if stored is None else stored.snapshot_sequence,
+            stored_state=None if stored is None else stored.state,
+            deadlines=standing.pending_timeouts(),
+            is_cancelled=run in self._cancelled,
+        )
 
 
 def summarize(served: Served, lease: Lease, run_id: str) -> Snapshot:
@@ -105,21 +137,32 @@ def summarize(served: Served, lease: Lease, run_id: str) -> Snapshot:
         Exception: the engine cannot write its state, or could not read it again.
     """
     using = serialization.serializer(served)
-    standing, position = _standing(served, lease, run_id, contexts.stored(lease.handler))
+    standing, position = stand(served, lease, run_id)
     data = snapshot.dump(standing, using)
     # A number that JSON has not, for one, survives in the journal, and not in what the engine writes.
     snapshot.load(data, served.workflow, using)
     return Snapshot(position, data)
 
 
-def _standing(served: Served, lease: Lease, run_id: str, context: Stored | None) -> tuple[Standing, int]:
-    """Return where a run stands, and the position of its last tick."""
+def stand(served: Served, lease: Lease, run_id: str) -> tuple[Standing, int]:
+    """Return where a run stands, and the position of its last tick.
+
+    Raises:
+        Exception: what is stored cannot be read by the workflow as it is now.
+    """
+    return _stand(served, lease, run_id, contexts.stored([lease.handler]).get(lease.handler), None)
+
+
+def _stand(
+    served: Served, lease: Lease, run_id: str, stored: Stored | None, whole: Iterable[TickEntry] | None
+) -> tuple[Standing, int]:
+    """Return where a run stands; its ``whole`` journal, of one without a snapshot, may have been read already."""
     using = serialization.serializer(served)
     standing, position = snapshot.begin(served.workflow), -1
-    if context is not None and context.snapshot is not None:
-        standing, position = snapshot.load(context.snapshot, served.workflow, using), context.snapshot_sequence
-
-    last = advance(standing, _gapless(journal.read(lease, after=position), position), using, run_id)
+    if stored is not None and stored.snapshot is not None:
+        standing, position = snapshot.load(stored.snapshot, served.workflow, using), stored.snapshot_sequence
+    entries = journal.read(lease, after=position) if whole is None else whole
+    last = advance(standing, _gapless(entries, position), using, run_id)
     return standing, position if last is None else last
 
 
@@ -160,12 +203,6 @@ def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
         return result
     coroutine.close()
     raise RuntimeError("the engine's replay waited for something")
-
-
-def _last_event(lease: Lease) -> int:
-    """Return the position of a run's last event; -1 as well when the lease does not hold any more."""
-    run, last = eventlog.reached([lease.handler]).get(lease.handler, (lease.run, -1))
-    return last if run == lease.run else -1
 
 
 def _note(tick: WorkflowTick, standing: Standing) -> None:

@@ -19,8 +19,9 @@ from django_workflows.handlers import Ending, Start
 from django_workflows.leases import Lease
 from django_workflows.models import Handler, Message
 from django_workflows.registry import Served
-from django_workflows.runtime import replay
+from django_workflows.runtime import loading, replay
 from django_workflows.runtime.housekeeping import Housekeeping
+from django_workflows.runtime.loading import Loading
 from django_workflows.runtime.membership import Membership
 from django_workflows.runtime.replay import Beginning
 from django_workflows.runtime.run import Run
@@ -32,12 +33,8 @@ logger = logging.getLogger("django_workflows.runtime")
 
 # Messages fetched in one round; more follow in the next, at once.
 MAIL_LIMIT = 500
-# Claimed runs whose journals are not read yet: what others left is spread over all who have room.
-MAX_LOADING = 32
 # The engine copies a run's queue at every tick: its mail is fed in portions.
 INBOX_LIMIT = 100
-# Journals read at the same time.
-LOADING = 4
 # Seconds that requests under way may take to end when the process is asked to stop.
 GRACE = 10.0
 
@@ -61,16 +58,12 @@ class Supervisor:
         self._writer = Writer(on_interval=self._membership.beat, interval=settings.LEASE_TIMEOUT / 3)
         self._steps = StepExecutor(settings.STEP_THREADS)
         self._runs: dict[int, Run] = {}
-        self._loading: set[int] = set()
         # Whether the last claim left runs for which there was no room, as far as is known.
         self._may_claim = False
         # Handlers of runs that had no room for all of their mail, or were not loaded when it was there.
         self._turned_away: set[int] = set()
-        # Handlers of runs that are ours but could not be loaded; their mail must not stand before that of others.
-        self._unreadable: set[int] = set()
         self._to_let_go: set[Lease] = set()
         self._slots: dict[str, asyncio.Semaphore] = {}
-        self._load_limit = asyncio.Semaphore(LOADING)
         self._tasks: set[asyncio.Task[None]] = set()
         # Run ids of starts that are under way -> resolved when the run has begun.
         self._starting: dict[str, asyncio.Future[Handler]] = {}
@@ -80,6 +73,13 @@ class Supervisor:
         self._rejoining = False
         self._stopped = False
         self._housekeeping = Housekeeping(self._runs, self._writer, self._spawn, self._let_go)
+        self._loading = Loading(
+            self._runs,
+            spawn=self._spawn,
+            launch=self._launch_unless_stopped,
+            let_go=self._let_go,
+            on_loaded=self._loaded,
+        )
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -93,7 +93,12 @@ class Supervisor:
         for served in registry.all_served():
             _runtime.adopt(served)
         if self.executes:
-            await self._membership.join(self._writer)
+            try:
+                await self._membership.join(self._writer)
+            except PersistenceFailed:
+                logger.error("the database does not answer; this process executes runs as soon as it does")
+                self._rejoining = True
+                self._spawn(self._rejoin(), "django-workflows enlist")
             notify.on_mail(self.hint)
             self._spawn(self._look_after_runs(), "django-workflows supervisor")
             self._spawn(self._look_after_workers(), "django-workflows takeover")
@@ -258,7 +263,8 @@ class Supervisor:
             return None
         if handler.run > 1 or request.snapshot is not None or request.state is not None:
             # There is more to begin with than the start event.
-            return self._take(handler)
+            (loading,) = self._loading.take([handler])
+            return loading
         served = registry.get(handler.workflow_name)
         self._launch(served, handler, replay.fresh(served, handler, request.event))
         return None
@@ -309,9 +315,11 @@ class Supervisor:
             on_journaled=self._housekeeping.journaled,
         )
         self._runs[handler.pk] = run
-        self._unreadable.discard(handler.pk)
         run.launch(self._left)
         return run
+
+    def _launch_unless_stopped(self, served: Served, handler: Handler, beginning: Beginning) -> Run | None:
+        return None if self._stopped else self._launch(served, handler, beginning)
 
     def _slot(self, served: Served) -> asyncio.Semaphore | None:
         limit = served.workflow._num_concurrent_runs
@@ -335,42 +343,9 @@ class Supervisor:
         self._to_let_go.add(lease)
         self._hint.set()
 
-    async def _load(self, served: Served, handler: Handler) -> Run | None:
-        """Read where a claimed run stands and let it go on."""
-        self._loading.add(handler.pk)
-        try:
-            async with self._load_limit:
-                beginning = await database.read(replay.load, served, handler)
-            if self._stopped:
-                return None
-            return self._launch(served, handler, beginning)
-        except Exception as error:
-            extra = {
-                "handler_id": handler.handler_id,
-                "run_id": handler.run_id,
-                "workflow": handler.workflow_name,
-            }
-            if database.is_transient(error):
-                logger.warning("the run's journal could not be read, trying again: %s", error, extra=extra)
-                await asyncio.sleep(self._poll_interval)
-                self._to_let_go.add(leases.of(handler))
-                return None
-            # It stays with this worker, so that it is not tried over and over; the next start tries again.
-            self._unreadable.add(handler.pk)
-            logger.error(
-                "the run cannot go on here, because its journal cannot be read: %s",
-                error,
-                exc_info=error,
-                extra=extra,
-            )
-            return None
-        finally:
-            self._loaded(handler.pk)
-
     def _loaded(self, handler: int) -> None:
-        self._loading.discard(handler)
         # Not after each: runs that are claimed together share the price of that.
-        claims = self._may_claim and len(self._loading) <= MAX_LOADING // 2
+        claims = self._may_claim and self._loading.room >= loading.MOST // 2
         if claims or self._to_let_go or handler in self._turned_away:
             self._turned_away.discard(handler)
             self._hint.set()
@@ -409,10 +384,10 @@ class Supervisor:
         known = [message for run in self._runs.values() for message in run.mail]
         full = {key for key, run in self._runs.items() if len(run.mail) >= INBOX_LIMIT}
         self._turned_away |= full
-        full |= self._unreadable
+        full |= self._loading.unreadable
         releases, self._to_let_go = self._to_let_go, set()
         names = registry.names()
-        room = 0 if self.draining.is_set() else max(0, MAX_LOADING - len(self._loading))
+        room = 0 if self.draining.is_set() else self._loading.room
 
         def look() -> tuple[list[Handler], list[Message]]:
             for lease in releases:
@@ -428,8 +403,7 @@ class Supervisor:
         if releases and not room:
             # They are for others.
             notify.mail()
-        for handler in claimed:
-            self._take(handler)
+        self._loading.take(claimed)
         self._may_claim = len(claimed) == room
         if self._writer.failures != self._sure_up_to and not self.draining.is_set():
             await self._take_unheard(worker)
@@ -446,10 +420,9 @@ class Supervisor:
         letting_go = {lease.handler for lease in self._to_let_go}
         keys = [key for key, run_id in held.items() if key not in letting_go and not self._is_known(key, run_id)]
         if keys:
-            for handler in await database.read(leases.look_up, keys, worker):
-                # Somebody may have continued it here meanwhile.
-                if not self._is_known(handler.pk, handler.run_id):
-                    self._take(handler)
+            found = await database.read(leases.look_up, keys, worker)
+            # Somebody may have continued one here meanwhile.
+            self._loading.take([handler for handler in found if not self._is_known(handler.pk, handler.run_id)])
         if is_settled:
             self._sure_up_to = failures
 
@@ -457,30 +430,15 @@ class Supervisor:
         """Whether a run of ours is in memory, or on its way there."""
         return (
             handler in self._runs
-            or handler in self._loading
-            or handler in self._unreadable
+            or handler in self._loading.under_way
+            or handler in self._loading.unreadable
             or run_id in self._starting
         )
-
-    def _take(self, handler: Handler) -> asyncio.Task[None]:
-        served = registry.get(handler.workflow_name)
-        self._loading.add(handler.pk)
-        return self._spawn(self._resume(served, handler), f"resume {handler.run_id}")
-
-    async def _resume(self, served: Served, handler: Handler) -> None:
-        previous = self._runs.get(handler.pk)
-        if previous is not None and previous.task is not None:
-            # It lost its lease and is on its way out.
-            previous.interrupt()
-            await asyncio.wait([previous.task])
-        run = await self._load(served, handler)
-        if run is not None:
-            run.log.info("the run goes on here")
 
     def _deliver(self, message: Message) -> bool:
         run = self._runs.get(message.handler_id)
         if run is None or run.lease.run != message.run:
-            if message.handler_id in self._loading:
+            if message.handler_id in self._loading.under_way:
                 self._turned_away.add(message.handler_id)
             return False
         if len(run.mail) >= INBOX_LIMIT:
@@ -535,9 +493,14 @@ async def start() -> Supervisor:
     global _current
     if _current is not None and _current.is_running:
         return _current
-    _current = Supervisor()
-    await _current.start()
-    return _current
+    starting = Supervisor()
+    try:
+        await starting.start()
+    except BaseException:
+        await starting.stop()
+        raise
+    _current = starting
+    return starting
 
 
 async def stop() -> None:

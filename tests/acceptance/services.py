@@ -50,6 +50,10 @@ class Service:
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         assert self._process is None

@@ -280,7 +280,7 @@ def check_promises() -> None:
         assert pruned == 0 or pruned <= context.snapshot_sequence + 1, "ticks are gone that no snapshot stands for"
         assert positions == list(range(pruned, pruned + len(positions))), "the journal has a gap"
         if handler.workflow_name in registry.names() and (positions or not conf.get().PRUNE_TICKS):
-            replay.load(registry.get(handler.workflow_name), handler)
+            replay.stand(registry.get(handler.workflow_name), leases.of(handler), handler.run_id)
             if not pruned:
                 check_snapshots(handler)
         if handler.has_ended:

@@ -17,7 +17,7 @@ from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 from django_workflows import contexts, database, handlers, leases, service
 from django_workflows.exceptions import HandlerNotFound, HandlerRunning, PersistenceFailed, Unavailable
-from django_workflows.models import Handler, Worker
+from django_workflows.models import Handler, Tick, Worker
 from django_workflows.runtime import replay, supervisor
 from django_workflows.runtime.run import Run
 from django_workflows.runtime.supervisor import Supervisor
@@ -392,6 +392,50 @@ async def test_a_run_whose_workflow_was_rewritten_hurts_nobody(
     world.gate("work").open()
     await process.serve(Talks)
     assert outcome(await process.finish(handler)) == "hello"
+
+
+async def test_a_journal_that_cannot_be_read_hurts_no_run_that_is_read_with_it(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    await process.serve(Talks)
+    handlers = [await process.start(Talks, text=str(number)) for number in range(5)]
+    await until(lambda: world.times("work") == 5, "the second steps never began")
+    await process.stop()
+    spoilt = handlers.pop(2)
+    kept = await process.query(lambda: Tick.objects.get(handler=spoilt, sequence=0).data)
+    await process.query(lambda: Tick.objects.filter(handler=spoilt, sequence=0).update(data="no tick"))
+
+    world.gate("work").open()
+    await process.restart()
+
+    assert [outcome(await process.finish(handler)) for handler in handlers] == list("0134")
+    complaints = [record for record in caplog.records if "journal cannot be read" in record.getMessage()]
+    assert [vars(record)["handler_id"] for record in complaints] == [spoilt.handler_id]
+    await process.query(lambda: Tick.objects.filter(handler=spoilt, sequence=0).update(data=kept))
+    await process.stop()
+    await process.restart()
+    assert outcome(await process.finish(spoilt)) == "2"
+
+
+async def test_a_run_that_ends_elsewhere_while_it_is_loaded_does_not_begin_again(
+    process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await process.serve(Talks)
+    handler = await started(process)
+    await process.stop()
+    load = replay.load
+
+    def late(claimed: Any) -> Any:
+        ended = {"status": Handler.Status.CANCELLED, "worker": None, "wake_at": None}
+        Handler.objects.filter(pk=handler.pk).update(**ended)
+        return load(claimed)
+
+    monkeypatch.setattr(replay, "load", late)
+    await process.restart()
+
+    await until(lambda: "taken the run over" in caplog.text, "nobody noticed")
+    assert (world.times("begin"), world.times("work")) == (1, 1)
+    await process.query(Handler.objects.filter(pk=handler.pk).delete)
 
 
 async def test_a_run_is_taken_up_when_the_database_is_back(

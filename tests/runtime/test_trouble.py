@@ -193,11 +193,11 @@ async def test_after_a_long_outage_a_process_is_one_worker(
             raise OperationalError("the server closed the connection unexpectedly")
         return beat(worker)
 
-    def try_to_enlist() -> Worker:
+    def try_to_enlist(token: str) -> Worker:
         tries.append(1)
         if away.is_set():
             raise OperationalError("the server closed the connection unexpectedly")
-        return enlist()
+        return enlist(token)
 
     monkeypatch.setattr(leases, "heartbeat", heartbeat)
     monkeypatch.setattr(leases, "enlist", try_to_enlist)
@@ -215,10 +215,10 @@ async def test_after_a_long_outage_a_process_is_one_worker(
 async def test_after_an_outage_nobody_is_buried_at_once(process: Process) -> None:
     """Nobody could send a heartbeat while the database was away; whoever is back first must not bury the rest."""
     await process.serve(Holds, start=False)
-    silent = await process.query(leases.enlist)
+    silent = await process.query(leases.enlist, leases.new_token())
     await process.query(_age, silent.pk)
     membership = Membership(1.0, lambda: None)
-    membership.worker = (await process.query(leases.enlist)).pk
+    membership.worker = (await process.query(leases.enlist, leases.new_token())).pk
     membership._beat_at = time.monotonic() - 60
     await process.query(membership.beat)
     await process.query(membership.bury)
