@@ -7,8 +7,11 @@ publishes are written together, so that a crash leaves either both or neither.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.utils import timezone
 
@@ -23,10 +26,42 @@ from django_workflows.runtime.writer import Changes, Writer
 
 # Seconds that the first ticks of a run may wait for more, since nothing depends on them.
 SOON = 0.005
+# Turns of the event loop until the engine has heard of the end of a step that ends now.
+TURNS = 8
 
 
 class Released(Exception):
     """The run waits, and has left memory until it has something to do."""
+
+
+class _Turns:
+    """Calls back after TURNS turns of an event loop: a thousand who wait for that cost one callback a turn."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
+
+    def after(self, callback: Callable[[], None]) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
+        self._waiting.append((self._turn + TURNS, callback))
+
+    def _next(self) -> None:
+        self._turn += 1
+        due = []
+        while self._waiting and self._waiting[0][0] <= self._turn:
+            due.append(self._waiting.popleft()[1])
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
+        for callback in due:
+            callback()
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+
+
+def _turns_of(loop: asyncio.AbstractEventLoop) -> _Turns:
+    return _turns.setdefault(loop, _Turns())
 
 
 class Outbox:
@@ -68,6 +103,10 @@ class Outbox:
         self._empty = True
         self._recorded = 0
         self._committed = 0
+        # How often something was submitted, and at which of these numbers the loop's turns were last counted.
+        self._kicks = 0
+        self._counted = -1
+        self._turns = _turns_of(asyncio.get_running_loop())
         self._writing: asyncio.Future[None] | None = None
         self._progress: asyncio.Future[None] | None = None
 
@@ -123,6 +162,7 @@ class Outbox:
         """Submit what has gathered, unless an earlier write is still under way."""
         if self._writing is not None or self._empty or self.refused is not None:
             return
+        self._kicks += 1
         changes, self._changes, self._empty = self._changes, self._nothing(), True
         upto = self._recorded
         self._writing = self._writer.submit(changes)
@@ -130,7 +170,19 @@ class Outbox:
 
     def kick_soon(self) -> None:
         """Submit what has gathered in a moment, unless it is submitted with something else before."""
-        asyncio.get_running_loop().call_later(SOON, self.kick)
+        asyncio.get_running_loop().call_later(SOON, self._kick_unless_done, self._kicks)
+
+    def kick_after_step(self) -> None:
+        """Submit what has gathered unless the step that wrote it ends right now, which submits both together."""
+        if self._counted != self._kicks:
+            self._counted = self._kicks
+            self._turns.after(partial(self._kick_unless_done, self._kicks))
+
+    def _kick_unless_done(self, kicks: int) -> None:
+        if self._kicks == kicks:
+            # It was not submitted with something else.
+            self._counted = -1
+            self.kick()
 
     async def flush(self) -> None:
         """Return when everything recorded so far is committed.

@@ -383,7 +383,7 @@ class Run:
             elif isinstance(event, StopEvent):
                 self._end(_ending(event, wire.data))
         else:
-            self._outbox.kick()
+            self._outbox.kick_after_step()
             if self._outbox.behind > MAX_BEHIND:
                 await self._outbox.flush()
 

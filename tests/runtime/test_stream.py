@@ -16,6 +16,7 @@ from django_workflows.eventlog import EventEntry
 from django_workflows.exceptions import HandlerNotFound
 from django_workflows.models import Handler
 from django_workflows.runtime import supervisor
+from django_workflows.runtime.writer import Changes, Writer
 from tests.storage import end
 
 from .process import Process, Seen, outcome, until, within
@@ -57,6 +58,43 @@ async def test_more_events_than_are_kept_behind_the_writer(process: Process) -> 
     assert outcome(handler) == "said it all"
     log = await process.log(handler)
     assert [seen.value["number"] for seen in log if seen.type == "Progress"] == list(range(5000))
+
+
+class Steps(Workflow):
+    """Each step writes an event, and hands on."""
+
+    @step
+    async def step(self, ctx: Context, ev: StartEvent | Progress) -> Progress | StopEvent:
+        number = ev.number if isinstance(ev, Progress) else 0
+        ctx.write_event_to_stream(Progress(number=number))
+        return Progress(number=number + 1) if number < 5 else StopEvent(result=number)
+
+
+async def test_what_a_step_writes_is_stored_with_its_end(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When that comes at once: one write for both."""
+    written: list[Changes] = []
+    submit = Writer.submit
+
+    def noted(writer: Writer, request: Any) -> Any:
+        if isinstance(request, Changes):
+            written.append(request)
+        return submit(writer, request)
+
+    monkeypatch.setattr(Writer, "submit", noted)
+    await process.serve(Steps)
+
+    assert await process.result(Steps) == 5
+
+    # That of the first step may go with what follows the run's first write.
+    spoken = [
+        changes
+        for changes in written
+        if any(event.type == "Progress" and '"number":0' not in event.data for event in changes.events)
+    ]
+    assert len(spoken) == 5
+    assert all(changes.ticks for changes in spoken)
 
 
 async def test_a_reader_begins_at_any_position(process: Process) -> None:
