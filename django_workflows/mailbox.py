@@ -157,14 +157,19 @@ def consume(messages: Collection[int]) -> None:
     _waiting().filter(pk__in=messages).update(consumed_at=timezone.now())
 
 
+def demand_no_cancellation(handlers: Sequence[int]) -> None:
+    """Let the transaction fail if a cancellation waits for one of these runs."""
+    database.demand(_CANCELLATIONS, handlers, ())
+
+
 _LEFT = database.Lookup(
     lambda keys: Message.objects.using(database.alias()).filter(handler__in=keys).values_list("pk")
 )
 
 
-def demand_none(handlers: Sequence[int]) -> None:
-    """Let the transaction fail if there is mail for these runs, which end in it, or marks of any."""
-    database.demand(_LEFT, handlers, ())
+def discard(handlers: Sequence[int]) -> None:
+    """Delete what is left for runs that end in this transaction of one trip; what comes later is swept."""
+    database.delete(Message, _LEFT, handlers)
 
 
 def empty(handlers: Iterable[int]) -> None:

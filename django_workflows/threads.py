@@ -22,8 +22,8 @@ Answer = tuple[asyncio.Future[Any], Any, BaseException | None]
 def give(answers: Iterable[Answer]) -> None:
     """Answer futures of the running event loop."""
     for future, result, error in answers:
-        if future.cancelled():
-            # Whoever waited went away; what was done is done.
+        if future.done():
+            # Whoever waited went away, and what was done is done; or it has an answer.
             continue
         if error is None:
             future.set_result(result)

@@ -103,7 +103,7 @@ Request = Changes | Start | Call
 @dataclass(slots=True)
 class _Submitted:
     request: Request
-    # Called in the writer's thread with (result, error); exactly once.
+    # Called in the writer's thread with (result, error); the first answer counts.
     reply: Callable[[Any, BaseException | None], None]
     attempts: int = 0
     # Connections that were lost on it alone while the database was there.
@@ -165,7 +165,7 @@ class Writer:
             while not (self._stopping and self._queue.empty()):
                 batch = self._gather()
                 if batch:
-                    self._write(batch)
+                    self._write_or_refuse(batch)
                     self._deliver()
                 self._interval_passed()
             for _, _, submitted in self._postponed:
@@ -201,6 +201,20 @@ class Writer:
             self._stopping = True
         else:
             batch.append(submitted)
+
+    def _write_or_refuse(self, batch: Sequence[_Submitted]) -> None:
+        """Write requests; should that fail in a way that nobody has thought of, the thread goes on."""
+        try:
+            self._write(batch)
+        except BaseException as error:
+            logger.critical("the writer failed unexpectedly, and refuses what it had to write", exc_info=error)
+            self.failures += 1
+            database.drop_connection()
+            postponed = {id(submitted) for _, _, submitted in self._postponed}
+            for submitted in batch:
+                if id(submitted) not in postponed:
+                    # Who has an answer already keeps it.
+                    submitted.reply(None, PersistenceFailed())
 
     def _write(self, batch: Sequence[_Submitted]) -> None:
         try:
@@ -346,7 +360,7 @@ def _is_usual(request: Request) -> bool:
 
 
 def _write_usual(requests: Sequence[Request]) -> list[Any]:
-    """Write requests on the assumption that all leases hold, and that no mail is left for runs that end.
+    """Write requests on the assumption that all leases hold, and that no run that ends is to be cancelled.
 
     Raises:
         DemandFailed: it is not so; nothing was written.
@@ -355,7 +369,8 @@ def _write_usual(requests: Sequence[Request]) -> list[Any]:
     changes = [request for request in requests if isinstance(request, Changes)]
     with database.one_trip():
         leases.demand([change.lease for change in changes])
-        mailbox.demand_none([change.lease.handler for change in changes if change.ending is not None])
+        mailbox.demand_no_cancellation([change.lease.handler for change in changes if change.ends_by_itself])
+        mailbox.discard([change.lease.handler for change in changes if change.ending is not None])
         write_changes(changes)
         started = handlers.send_starts(starts)
     found = iter(started())
