@@ -11,8 +11,7 @@ import asyncio
 import math
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from django_workflows.eventlog import EventEntry
@@ -216,10 +215,12 @@ def committed(handler: int, run: int, events: Sequence[EventEntry] = (), *, ende
     """
     if _relay is not None:
         _relay.progress(handler, run, events[-1].sequence if events and not ended else -1)
-    for reader in _readers(handler):
+
+    def tell(reader: Subscription) -> None:
         # A reader of an earlier run of the handler is sent to the log, where it finds that its run is over.
-        news = (events, ended) if reader.run == run else ((), False)
-        _call(reader, reader.offer, *news)
+        reader.offer(*((events, ended) if reader.run == run else ((), False)))
+
+    _tell(_readers(handler), tell)
 
 
 def on_mail(listener: MailListener) -> None:
@@ -250,8 +251,7 @@ def mail(worker: int | None = None) -> None:
 
 def hear_progress(handler: int, run: int, sequence: int) -> None:
     """Tell this process's readers of a run what another process has said; see :meth:`Relay.progress`."""
-    for reader in _readers(handler):
-        _call(reader, reader.hear, run, sequence)
+    _tell(_readers(handler), lambda reader: reader.hear(run, sequence))
 
 
 def hear_mail(worker: int | None) -> bool:
@@ -263,19 +263,13 @@ def hear_mail(worker: int | None) -> bool:
 
 def look_again() -> None:
     """Let everybody in this process look into the database once: hints may have been lost."""
-    with _lock:
-        readers = [reader for watching in _subscriptions.values() for reader in watching]
-    for reader in readers:
-        _call(reader, reader.offer, (), False)
+    _tell(_all_readers(), lambda reader: reader.offer((), False))
     hear_mail(None)
 
 
 def nudge() -> None:
     """Wake all readers in this process to look around: it begins to end."""
-    with _lock:
-        readers = [reader for watching in _subscriptions.values() for reader in watching]
-    for reader in readers:
-        _call(reader, reader.nudge)
+    _tell(_all_readers(), Subscription.nudge)
 
 
 # --- delivery ----------------------------------------------------------------------------------------
@@ -288,6 +282,11 @@ def _readers(handler: int) -> set[Subscription]:
         return set(_subscriptions.get(handler, ()))
 
 
+def _all_readers() -> list[Subscription]:
+    with _lock:
+        return [reader for watching in _subscriptions.values() for reader in watching]
+
+
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
         return asyncio.get_running_loop()
@@ -296,29 +295,38 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 # What the readers on an event loop shall be told at its next wake-up.
-_untold: dict[asyncio.AbstractEventLoop, list[Callable[[], object]]] = {}
+_untold: dict[asyncio.AbstractEventLoop, list[tuple[list[Subscription], Callable[[Subscription], None]]]] = {}
 
 
-def _call(reader: Subscription, function: Callable[..., object], *args: object) -> None:
-    """Tell a reader something on its event loop, which is woken once for all that was said meanwhile."""
-    loop = reader.loop
-    if loop is _running_loop():
-        function(*args)
-        return
+def _tell(readers: Iterable[Subscription], tell: Callable[[Subscription], None]) -> None:
+    """Tell readers something on their event loops, each of which is woken once for all that was said meanwhile."""
+    here = _running_loop()
+    by_loop: dict[asyncio.AbstractEventLoop, list[Subscription]] = {}
+    for reader in readers:
+        by_loop.setdefault(reader.loop, []).append(reader)
+    for loop, told in by_loop.items():
+        if loop is here:
+            _tell_each(told, tell)
+            continue
+        with _lock:
+            waiting = _untold.setdefault(loop, [])
+            waiting.append((told, tell))
+            if len(waiting) > 1:
+                continue
+        try:
+            loop.call_soon_threadsafe(_tell_all, loop)
+        except RuntimeError:
+            # A reader whose loop is closed is gone with it.
+            _untold.pop(loop, None)
+
+
+def _tell_all(loop: asyncio.AbstractEventLoop) -> None:
     with _lock:
-        calls = _untold.setdefault(loop, [])
-        calls.append(partial(function, *args))
-        if len(calls) > 1:
-            return
-    try:
-        loop.call_soon_threadsafe(_call_all, loop)
-    except RuntimeError:
-        # A reader whose loop is closed is gone with it.
-        _untold.pop(loop, None)
+        waiting = _untold.pop(loop, ())
+    for readers, tell in waiting:
+        _tell_each(readers, tell)
 
 
-def _call_all(loop: asyncio.AbstractEventLoop) -> None:
-    with _lock:
-        calls = _untold.pop(loop, ())
-    for call in calls:
-        call()
+def _tell_each(readers: Iterable[Subscription], tell: Callable[[Subscription], None]) -> None:
+    for reader in readers:
+        tell(reader)

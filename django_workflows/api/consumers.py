@@ -11,7 +11,7 @@ from channels.generic.http import AsyncHttpConsumer
 
 from django_workflows import conf, stream
 from django_workflows.api import errors, framing, readers
-from django_workflows.api.handoff import Receive, Scope, Send, disconnected
+from django_workflows.api.handoff import Receive, Scope, Send, disconnected, with_headers
 from django_workflows.eventlog import EventEntry
 from django_workflows.exceptions import TooMany
 
@@ -59,7 +59,7 @@ class EventStreamConsumer(AsyncHttpConsumer):  # type: ignore[misc]  # Channels 
                 await self._stream(receive)
         except TooMany as error:
             status, detail = errors.status_and_detail(error, {})
-            headers = [(b"content-type", b"application/json")]
+            headers = with_headers([(b"content-type", b"application/json")], self.scope)
             await self.send_response(status, errors.body(detail), headers=headers)
 
     async def _stream(self, receive: Receive) -> None:
@@ -75,14 +75,13 @@ class EventStreamConsumer(AsyncHttpConsumer):  # type: ignore[misc]  # Channels 
             raise results[0]
 
     async def handle(self, body: bytes) -> None:
-        await self.send_headers(
-            headers=[
-                (b"content-type", self.reading.content_type),
-                # A proxy must neither keep nor gather what it passes on.
-                (b"cache-control", b"no-cache"),
-                (b"x-accel-buffering", b"no"),
-            ]
-        )
+        own = [
+            (b"content-type", self.reading.content_type),
+            # A proxy must neither keep nor gather what it passes on.
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+        ]
+        await self.send_headers(headers=with_headers(own, self.scope))
         if self.reading.sse:
             # Lets the reader know at once that it is connected.
             await self.send_body(b"", more_body=True)
@@ -97,7 +96,7 @@ class EventStreamConsumer(AsyncHttpConsumer):  # type: ignore[misc]  # Channels 
 
     def _frames(self, batch: list[EventEntry]) -> bytes:
         frame = framing.sse if self.reading.sse else framing.ndjson
-        return b"".join(frame(event, qualified_name=self.reading.qualified_name) for event in batch)
+        return frame(batch, qualified_name=self.reading.qualified_name)
 
 
 def follow(reading: Reading, heartbeat: float | None) -> AsyncGenerator[list[EventEntry] | None, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic_core import to_json
@@ -15,14 +16,15 @@ SSE_HEARTBEAT = b": heartbeat\n\n"
 SOCKET_HEARTBEAT = '{"type":"heartbeat"}'
 
 
-def sse(event: EventEntry, *, qualified_name: bool = True) -> bytes:
-    """Return an event as one Server-Sent Event, with its sequence as the id to resume from."""
-    return f"id: {event.sequence}\ndata: {_data(event, qualified_name)}\n\n".encode()
+def sse(events: Iterable[EventEntry], *, qualified_name: bool = True) -> bytes:
+    """Return each event as a Server-Sent Event, with its sequence as the id to resume from."""
+    framed = [f"id: {event.sequence}\ndata: {_data(event, qualified_name)}\n\n" for event in events]
+    return "".join(framed).encode()
 
 
-def ndjson(event: EventEntry, *, qualified_name: bool = True) -> bytes:
-    """Return an event as one line of JSON."""
-    return f"{_data(event, qualified_name)}\n".encode()
+def ndjson(events: Iterable[EventEntry], *, qualified_name: bool = True) -> bytes:
+    """Return each event as a line of JSON."""
+    return "".join([f"{_data(event, qualified_name)}\n" for event in events]).encode()
 
 
 def message(event: EventEntry, *, qualified_name: bool = True) -> str:

@@ -22,7 +22,13 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, bytes]
+
+# What a scope has from the gate: the headers that middleware has set.
+HEADERS = "django_workflows.headers"
+# Those that an answer has of its own.
+_OWN = (b"content-length", b"content-type")
 
 # Seconds for which nobody looks whether who waits for an answer has gone away.
 UNWATCHED = 0.1
@@ -82,11 +88,8 @@ class Waiting:
                 await over
             if gone is None or not gone.done():
                 status, body = job.result() if job.done() else _CLOSING
-                headers = [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", str(len(body)).encode()),
-                ]
-                await send({"type": "http.response.start", "status": status, "headers": headers})
+                own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+                await send({"type": "http.response.start", "status": status, "headers": with_headers(own, scope)})
                 await send({"type": "http.response.body", "body": body})
         finally:
             watching.cancel()
@@ -103,6 +106,12 @@ def _note(task: asyncio.Future[Any], over: asyncio.Future[None]) -> None:
         task.exception()
     if not over.done():
         over.set_result(None)
+
+
+def with_headers(own: Headers, scope: Scope) -> Headers:
+    """Return an answer's own headers, and those that middleware has set beside them."""
+    names = {*_OWN, *(name for name, _ in own)}
+    return own + [header for header in scope.get(HEADERS, ()) if header[0] not in names]
 
 
 async def disconnected(receive: Receive) -> None:

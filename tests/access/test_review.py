@@ -62,11 +62,11 @@ def test_no_content_breaks_out_of_its_line(fields: dict[str, Any], qualified_nam
     """Neither SSE fields nor lines of NDJSON, whichever way a client splits lines."""
     wire = serialization.envelope(Event(_data=fields))
     entry = EventEntry(7, wire.internal, wire.data, wire.type, handlers.timezone.now())
-    text = framing.sse(entry, qualified_name=qualified_name).decode()
+    text = framing.sse([entry], qualified_name=qualified_name).decode()
     assert re.fullmatch(r"id: 7\ndata: [^\n]*\n\n", text)
     assert len(text.splitlines()) == 3
     assert text.splitlines()[1].startswith("data: {")
-    assert len(framing.ndjson(entry, qualified_name=qualified_name).decode().splitlines()) == 1
+    assert len(framing.ndjson([entry], qualified_name=qualified_name).decode().splitlines()) == 1
 
 
 def test_what_a_run_writes_is_never_taken_for_a_page(owners: Site) -> None:
