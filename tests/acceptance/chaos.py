@@ -52,6 +52,7 @@ class Books:
 
     Attributes:
         starts: handler id -> how many requests to start it were not answered, besides the one that was.
+        once: handler ids whose starts all had the same idempotency key, so that they are one.
         events: token -> (handler id, whether it was answered).
         cancelled: handler ids whose cancellation was answered.
         purged: handler ids whose deletion was answered.
@@ -59,6 +60,7 @@ class Books:
     """
 
     starts: dict[str, int] = field(default_factory=dict)
+    once: set[str] = field(default_factory=set)
     events: dict[str, tuple[str, bool]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     purged: set[str] = field(default_factory=set)
@@ -202,7 +204,7 @@ class Chaos:
         scene, books, figures = self.scene, self.books, self.figures
         keys = set(books.starts) - books.purged
         with suppress(AssertionError):
-            self._quietly(lambda: "running" not in scene.checker.statuses(keys).values())
+            self._quietly(lambda: not self._under_way(keys))
             self._quietly(lambda: not scene.checker.has_stray_mail())
             self._quietly(lambda: set(scene.checker.workers()) <= {server.pid for server in self.workers})
         statuses = scene.checker.statuses(keys)
@@ -237,14 +239,30 @@ class Chaos:
             for number, server in enumerate(self.servers):
                 (figures.logs / f"{number}.txt").write_text(server.output)
 
+    def _under_way(self, keys: set[str]) -> set[str]:
+        """Return which runs have not ended; cancels those that a late start began.
+
+        It came after the one that was repeated in its place, and after the end of what that began: nobody knows of
+        its run, so nobody would give it what it waits for.
+        """
+        found = {key for key, status in self.scene.checker.statuses(keys).items() if status == "running"}
+        for key in found:
+            if self._most_runs(key) > 1 and self.scene.checker.runs(key) > 1:
+                httpx.post(f"{self.scene.server.url}/handlers/{key}/cancel", json={}, timeout=ANSWER_TIMEOUT)
+        return found
+
+    def _most_runs(self, key: str) -> int:
+        """Return how many runs there may be: a start without a key is one of its own, also when late."""
+        return 1 if key in self.books.once else 1 + self.books.starts[key]
+
     def _quietly(self, condition: Callable[[], bool]) -> None:
         self.scene.until(condition, "quiet", timeout=QUIET)
 
     def _balance_runs(self, key: str) -> None:
         checker, duplicated = self.scene.checker, self.figures.duplicated
-        runs, unheard = checker.runs(key), self.books.starts[key]
-        if runs > 1 + unheard:
-            duplicated.append(f"{key}: {runs} runs of 1 + {unheard} starts")
+        runs, most = checker.runs(key), self._most_runs(key)
+        if runs > most:
+            duplicated.append(f"{key}: {runs} runs, and {most} can be at most")
         if runs != 1:
             return
         # How often a step is begun, but for the once of each; as many can be under way when the run changes hands.
@@ -379,7 +397,7 @@ class Client:
                 pool.map(lambda server: self._ask("POST", "/workflows/held/run-nowait", body, server), servers)
             )
         assert [answer for answer in answers if answer == 200] in ([], [200]), f"{key}: {answers}"
-        self._start("held", key)
+        self._start("held", key, unheard=sum(answer in (None, 503) for answer in answers))
         self._scene.open(key)
         assert self._ended(key)["status"] == "completed", key
 
@@ -397,12 +415,24 @@ class Client:
 
     # --- what they are made of ------------------------------------------------------------------------------
 
-    def _start(self, workflow: str, key: str | None = None, **fields: Any) -> str:
+    def _start(self, workflow: str, key: str | None = None, *, unheard: int = 0, **fields: Any) -> str:
+        """Start a run, again and again until it is answered; at times with an idempotency key, which makes it one.
+
+        Args:
+            workflow: its name.
+            key: the handler's id, where it is started by others too.
+            unheard: how many requests of those others were not answered.
+            fields: of the start event.
+        """
+        idempotency = self._new_token() if key is None and self._chance.random() < 0.5 else None
         key = key or new_key(workflow)
         body = {"handler_id": key, "start_event": {"key": key, **fields}}
-        unheard = 0
+        if idempotency is not None:
+            self._chaos.note(lambda: self._books.once.add(key))
         while True:
-            status = self._ask("POST", f"/workflows/{workflow}/run-nowait", body, self._server())
+            status = self._ask(
+                "POST", f"/workflows/{workflow}/run-nowait", body, self._server(), idempotency=idempotency
+            )
             if status in (200, 409):
                 break
             unheard += 1
