@@ -197,7 +197,11 @@ def _ours(contender: Contender, database: servers.Database, environment: dict[st
         database,
         site="benchmarks.site",
         server=contender.server,
-        environment={"BENCHMARK_SYNCHRONOUS": contender.synchronous, **environment},
+        environment={
+            "BENCHMARK_SERVER": str(contender.server),
+            "BENCHMARK_SYNCHRONOUS": contender.synchronous,
+            **environment,
+        },
     )
 
 

@@ -77,7 +77,8 @@ def _measured(measured: Measured) -> str:
     table = (
         _table(["who", "at", "quantity", "median (min–max)"], rows) if rows else f"Failed: {measured.failure}\n"
     )
-    return f"### {measured.name}\n\n{text}\n\n{table}\n{report.rounds(measured)}.\n"
+    when = f"measured {measured.when} UTC, revision {measured.revision}"
+    return f"### {measured.name}\n\n{text}\n\n{table}\n{report.rounds(measured)}; {when}.\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

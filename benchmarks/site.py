@@ -3,7 +3,11 @@
 import os
 
 from tests.settings import *  # noqa: F403
-from tests.settings import DATABASES
+from tests.settings import DATABASES, INSTALLED_APPS
+
+if os.environ.get("BENCHMARK_SERVER") != "daphne":
+    # It is there for runserver, and takes a fifth of a second to import.
+    INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "daphne"]
 
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # As docs/deployment.md has it: without it, Django connects anew for each request.
