@@ -79,6 +79,8 @@ class AuthorisedView(APIView):
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
         found = super().initialize_request(request, *args, **kwargs)
+        # Our parser needs nothing of it, and what it refers to would be in memory until garbage is collected.
+        found.parser_context.clear()
         self.action = self.action_of(found)
         self.workflow_name = self.kwargs.get("name")
         return found

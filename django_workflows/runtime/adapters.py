@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -21,6 +22,7 @@ from workflows.runtime.types.plugin import (
 from workflows.runtime.types.results import StepWorkerFailed
 from workflows.runtime.types.ticks import TickStepResult, WorkflowTick
 
+from django_workflows.exceptions import LeaseLost
 from django_workflows.runtime import clock
 from django_workflows.runtime.run import Run
 
@@ -32,7 +34,16 @@ class RunAdapter(InternalRunAdapter):
     """What happens inside a run, handed to :class:`Run`."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        # Weak: what the engine keeps of a step that waited or failed is in memory until garbage is collected, and
+        # with it this; the run shall not be.
+        self._reference = weakref.ref(run)
+
+    @property
+    def _run(self) -> Run:
+        run = self._reference()
+        if run is None:
+            raise LeaseLost("the run has left memory")
+        return run
 
     @property
     def run_id(self) -> str:

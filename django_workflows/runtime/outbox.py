@@ -34,6 +34,10 @@ class Released(Exception):
     """The run waits, and has left memory until it has something to do."""
 
 
+def _nobody(_: object) -> None:
+    """Whom a run tells that has left memory."""
+
+
 class _Turns:
     """Calls back after TURNS turns of an event loop: a thousand who wait for that cost one callback a turn."""
 
@@ -99,6 +103,7 @@ class Outbox:
         self._on_written = on_written
         self._on_failed = on_failed
         self._prunes = prunes
+        self._closed = False
         self._changes = self._nothing()
         self._empty = True
         self._recorded = 0
@@ -202,6 +207,12 @@ class Outbox:
         if self.rejected is not None and self.rejected is not rejected:
             raise self.rejected
 
+    def close(self) -> None:
+        """Tell of what is under way, if anything, and then forget whom to tell: the run has left memory."""
+        self._closed = True
+        if self._writing is None:
+            self._on_written = self._on_failed = _nobody
+
     def check(self) -> None:
         """Raise when nothing more may be written."""
         if self.refused is not None:
@@ -242,6 +253,8 @@ class Outbox:
             self._fail(error, changes)
         if progress is not None:
             progress.set_result(None)
+        if self._closed:
+            self.close()
 
     def _fail(self, error: BaseException, changes: Changes) -> None:
         if isinstance(error, LeaseLost | PersistenceFailed):

@@ -321,6 +321,9 @@ class Run:
         if not self.ended.done():
             self.ended.cancel()
         done(self)
+        # Nothing of it shall be in memory until garbage is collected: a cancelled task keeps all that ran in it.
+        self.task = None
+        self._outbox.close()
 
     # --- what the engine decides ----------------------------------------------------------------------
 

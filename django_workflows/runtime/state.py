@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from workflows.context.state_store import StateRecord
 
 from django_workflows import limits
+from django_workflows.exceptions import LeaseLost
 
 if TYPE_CHECKING:
     from django_workflows.runtime.run import Run
@@ -24,7 +26,8 @@ class RunStateStorage:
     """State of one run, for the engine's ``StateStoreFacade``."""
 
     def __init__(self, run: Run, record: str | None) -> None:
-        self._run = run
+        # The run has this storage: a cycle would be in memory until garbage is collected.
+        self._run = weakref.ref(run)
         self._record = record
 
     async def load(self) -> StateRecord | None:
@@ -37,7 +40,10 @@ class RunStateStorage:
         # Events that the step wrote to the stream before are still on their way, in tasks of the engine: let them
         # go first, so that a state which says "done" is never committed without them.
         await asyncio.sleep(0)
-        await self._run.record_state(data)
+        run = self._run()
+        if run is None:
+            raise LeaseLost("the run has left memory")
+        await run.record_state(data)
         self._record = data
 
     @asynccontextmanager

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from django.test import Client
+from rest_framework.request import Request
+from rest_framework.views import APIView
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
 
@@ -20,11 +22,25 @@ from django_workflows.mailbox import Letter
 from django_workflows.models import Handler, Message
 from tests.access.conftest import Site, serving
 from tests.access.people import ANONYMOUS, OTHER, OWNER
+from tests.memory import instances, without_collections
 from tests.runtime.process import Process
 from tests.servers import wait_for
 from tests.storage import a_run, a_start, race
 
 EVERYBODY = ["rest_framework.permissions.AllowAny"]
+
+
+# --- memory ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"{}", b"no JSON"])
+def test_a_request_that_was_answered_takes_no_memory(content: bytes, echo: None, transactional_db: None) -> None:
+    """At once: it must not wait for a collection of garbage, which is rare."""
+    post(content)
+    with without_collections():
+        post(content)
+
+        assert (instances(Request), instances(APIView)) == (0, 0)
 
 
 # --- bodies ------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import threading
 from typing import Any
@@ -22,6 +21,7 @@ from django_workflows.runtime import replay, supervisor
 from django_workflows.runtime.run import Run
 from django_workflows.runtime.supervisor import Supervisor
 from django_workflows.runtime.writer import Writer
+from tests.memory import instances, without_collections
 from tests.storage import terminate_other_connections
 
 from .process import Process, outcome, until
@@ -175,13 +175,11 @@ async def test_a_hundred_runs_at_once(process: Process) -> None:
 async def test_a_run_that_has_ended_takes_no_memory(process: Process) -> None:
     await process.serve(Talks)
     world.gate("work").open()
-    await asyncio.gather(*(process.run(Talks, text=str(number)) for number in range(20)))
 
-    def none_is_left() -> bool:
-        gc.collect()
-        return not any(isinstance(one, Run) for one in gc.get_objects())
+    with without_collections():
+        await asyncio.gather(*(process.run(Talks, text=str(number)) for number in range(20)))
 
-    await until(none_is_left, "something holds a run")
+        await until(lambda: not instances(Run), "something holds a run")
 
 
 # --- who goes on with a run ------------------------------------------------------------------------------
