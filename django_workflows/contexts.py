@@ -11,12 +11,22 @@ from django_workflows import database
 from django_workflows.leases import Lease
 from django_workflows.models import Context
 
+_COLUMNS = ("handler", "state", "snapshot", "snapshot_sequence", "updated_at")
+
+
+def _statement(*replaced: str) -> database.Statement:
+    return database.Statement(Context, _COLUMNS, unique=("handler",), replaced=replaced)
+
+
+_SAVE = _statement("state", "updated_at")
+_SNAPSHOT = _statement("snapshot", "snapshot_sequence", "updated_at")
+_BEGIN = _statement("state", "snapshot", "snapshot_sequence", "updated_at")
+
 
 def save(states: Iterable[tuple[Lease, str]]) -> None:
     """Write the states of any number of runs, whose leases the transaction holds."""
     now = timezone.now()
-    rows = [Context(handler_id=lease.handler, state=state, updated_at=now) for lease, state in states]
-    database.upsert(Context, rows, key=["handler"], update=["state", "updated_at"])
+    _SAVE.execute((lease.handler, state, None, -1, now) for lease, state in states)
 
 
 def begin(handler: int, *, state: str | None, snapshot: str | None) -> None:
@@ -24,12 +34,8 @@ def begin(handler: int, *, state: str | None, snapshot: str | None) -> None:
 
     A continued handler keeps its state when none is given.
     """
-    now = timezone.now()
-    row = Context(handler_id=handler, state=state, snapshot=snapshot, snapshot_sequence=-1, updated_at=now)
-    update = ["snapshot", "snapshot_sequence", "updated_at"]
-    if state is not None:
-        update.append("state")
-    database.upsert(Context, [row], key=["handler"], update=update)
+    statement = _SNAPSHOT if state is None else _BEGIN
+    statement.execute([(handler, state, snapshot, -1, timezone.now())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +58,7 @@ class Stored:
 def snapshot(snapshots: Iterable[tuple[Lease, Snapshot]]) -> None:
     """Write snapshots of any number of runs, whose leases the transaction holds."""
     now = timezone.now()
-    rows = [
-        Context(handler_id=lease.handler, snapshot=taken.data, snapshot_sequence=taken.sequence, updated_at=now)
-        for lease, taken in snapshots
-    ]
-    database.upsert(Context, rows, key=["handler"], update=["snapshot", "snapshot_sequence", "updated_at"])
+    _SNAPSHOT.execute((lease.handler, None, taken.data, taken.sequence, now) for lease, taken in snapshots)
 
 
 def read(handler: int) -> Context | None:

@@ -106,6 +106,8 @@ def claim(worker: int, limit: int, workflows: Collection[str]) -> list[Handler]:
     with database.atomic():
         keys: list[int] = []
         for candidates in (_handlers().due(), _handlers().with_mail()):
+            if len(keys) == limit:
+                break
             # In an index's order: a hundred thousand others may wait.
             found = candidates.of_workflows(workflows).exclude(pk__in=keys).order_by("wake_at", "pk")
             locked = database.locked(found, skip_locked=True)

@@ -23,8 +23,9 @@ from django.db.models import DurationField, ExpressionWrapper, F
 from django.utils import timezone
 
 from django_workflows import database, handlers, leases
+from django_workflows.database import trip
 from django_workflows.exceptions import HandlerNotFound
-from django_workflows.models import Context, Event, Handler, Worker
+from django_workflows.models import Context, Event, Handler, Tick, Worker
 from tests.storage import (
     PATIENCE,
     a_run,
@@ -83,17 +84,16 @@ def test_insert_writes_what_the_orm_writes() -> None:
     assert (ours._state.adding, ours._state.db) == (theirs._state.adding, theirs._state.db)
 
 
-def test_upsert_writes_only_what_it_is_told() -> None:
-    handler = a_run()
-    now = timezone.now()
-    row = Context(handler=handler, state="old", snapshot="old", updated_at=now)
-    database.upsert(Context, [row], key=["handler"], update=["state"])
+def test_an_insert_overwrites_only_what_it_is_told() -> None:
+    one, other = a_run(), a_run()
+    columns = ("handler", "state", "snapshot", "snapshot_sequence", "updated_at")
+    statement = database.Statement(Context, columns, unique=("handler",), replaced=("state",))
 
-    again = Context(handler=handler, state="new", snapshot="new", updated_at=now)
-    database.upsert(Context, [again], key=["handler"], update=["state"])
+    statement.execute([(one.pk, "old", "old", 1, timezone.now())])
+    statement.execute([(run.pk, "new", "new", 2, timezone.now()) for run in (one, other)])
 
-    found = Context.objects.get()
-    assert (found.state, found.snapshot) == ("new", "old")
+    found = Context.objects.order_by("handler").values_list("state", "snapshot", "snapshot_sequence")
+    assert list(found) == [("new", "old", 1), ("new", "new", 2)]
 
 
 @row_locks_only
@@ -184,7 +184,14 @@ def all_columns(model: Any, **filters: Any) -> list[dict[str, Any]]:
 def test_an_insert_statement_writes_what_the_orm_writes(count: int) -> None:
     columns = ("run", "sequence", "type", "internal", "data", "created_at")
     rows = [
-        (1, number, "Ä" * 100, number % 2 == 0, f'{{"text": "\U0001f600 %s \' {number}"}}', MOMENTS[number % 2])
+        (
+            1,
+            number,
+            "Ä" * 100,
+            number % 2 == 0,
+            f'{{"text": "\U0001f600 %s \' \\n ; -- {number}"}}',
+            MOMENTS[number % 2],
+        )
         for number in range(count)
     ]
     ours, theirs = a_run(), a_run()
@@ -309,6 +316,55 @@ def test_what_else_fails_in_a_transaction_of_one_trip_is_raised_as_it_is() -> No
 
     run.refresh_from_db()
     assert (run.status, run.error, run.worker) == ("running", None, None)
+
+
+@postgresql_only
+def test_rows_are_fetched_when_the_transaction_of_one_trip_is_over() -> None:
+    run = a_run()
+    statement = database.Statement(Tick, ("handler", "run", "sequence", "data"), returning=("sequence", "data"))
+    rows = [(run.pk, 1, number, f"'; DROP TABLE \\ %s {number}") for number in range(150)]
+
+    with database.one_trip():
+        database.Statement(Handler, ("error",), key=("id",)).execute([("why", run.pk)])
+        answered = statement.send(rows)
+        again = statement.send([])
+
+    assert sorted(answered()) == [row[2:] for row in rows]
+    assert again() == []
+    assert list(Tick.objects.order_by("sequence").values_list("sequence", "data")) == [row[2:] for row in rows]
+
+
+@postgresql_only
+def test_what_the_orm_writes_is_part_of_a_transaction_of_one_trip() -> None:
+    run, other = a_run(), a_run()
+
+    def change_and_demand() -> None:
+        Handler.objects.filter(pk=run.pk).update(error="why")
+        keys = database.Lookup(lambda keys: Handler.objects.filter(pk__in=keys).values_list("pk"))
+        database.demand(keys, [0], [[0]])
+
+    with pytest.raises(database.DemandFailed), database.one_trip():
+        change_and_demand()
+    assert not Handler.objects.filter(error="why").exists()
+
+    with database.one_trip():
+        Handler.objects.filter(pk=run.pk).update(error="why")
+        assert race(lambda: Handler.objects.filter(error="why").exists()) == [False]
+        Handler.objects.filter(pk=other.pk).update(error="why not")
+
+    assert race(lambda: set(Handler.objects.values_list("error", flat=True))) == [{"why", "why not"}]
+
+
+@postgresql_only
+def test_what_is_too_long_for_one_trip_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run()
+    monkeypatch.setattr(trip, "MOST", 1000)
+
+    with pytest.raises(database.DemandFailed), database.one_trip():
+        database.Statement(Handler, ("error",), key=("id",)).execute([("x" * 500, run.pk), ("y" * 500, run.pk)])
+
+    run.refresh_from_db()
+    assert run.error is None
 
 
 @postgresql_only

@@ -25,8 +25,8 @@ from django_workflows.database.connections import (
     own_connection,
     read,
 )
-from django_workflows.database.pipeline import DemandFailed, can_pipeline, demand, one_trip, pipelined
-from django_workflows.database.statements import Lookup, Statement, delete, insert, locked, send_insert, upsert
+from django_workflows.database.statements import Lookup, Statement, delete, demand, insert, locked, send_insert
+from django_workflows.database.trip import DemandFailed, one_trip, takes_one_trip
 
 __all__ = [
     "READERS",
@@ -40,7 +40,6 @@ __all__ = [
     "alias",
     "at_once",
     "atomic",
-    "can_pipeline",
     "commits_by_itself",
     "delete",
     "demand",
@@ -53,10 +52,9 @@ __all__ = [
     "moment",
     "one_trip",
     "own_connection",
-    "pipelined",
     "read",
     "seconds",
     "send_insert",
     "starts_with",
-    "upsert",
+    "takes_one_trip",
 ]

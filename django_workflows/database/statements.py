@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.constants import OnConflict
 
-from django_workflows.database.connections import alias
+from django_workflows.database import trip
+from django_workflows.database.connections import alias, atomic
 
 M = TypeVar("M", bound=models.Model)
 
@@ -33,6 +36,8 @@ class Statement:
         columns: names of fields, in the order in which each row has its values.
         key: the columns that name the row to update; none for an INSERT.
         returning: columns that an INSERT returns, on a database that can.
+        unique: columns of which an INSERT may find a row with the same values; then it overwrites ``replaced``.
+        replaced: what it overwrites of such a row.
     """
 
     def __init__(
@@ -41,11 +46,15 @@ class Statement:
         columns: Sequence[str],
         key: Sequence[str] = (),
         returning: Sequence[str] = (),
+        unique: Sequence[str] = (),
+        replaced: Sequence[str] = (),
     ) -> None:
         self._model = model
         self._columns = tuple(columns)
         self._key = tuple(key)
         self._returning = tuple(returning)
+        self._unique = tuple(unique)
+        self._replaced = tuple(replaced)
 
     def execute(self, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """Write rows and return what they return, in any order; joined to the caller's transaction."""
@@ -58,13 +67,17 @@ class Statement:
         if rows and (self._key or (connection.vendor == "sqlite" and not self._returning)):
             with connection.cursor() as cursor:
                 # SQLite keeps the statement prepared; the other two are told each UPDATE by itself anyway.
-                cursor.executemany(self._sql(1), rows)
+                cursor.executemany(self._update() if self._key else self._insert(1), rows)
             rows = []
         most = min(ROWS, (connection.features.max_query_params or ROWS**2) // len(self._columns))
         cursors = []
         for some in _portions(rows, most) if rows else ():
             cursor = connection.cursor()
-            cursor.execute(self._sql(len(some)), [value for row in some for value in row])
+            if trip.takes_literals(connection):
+                # Row by row: psycopg takes a statement of many parameters apart anew each time, and slowly.
+                cursor.execute(self._written(some, connection))
+            else:
+                cursor.execute(self._insert(len(some)), [value for row in some for value in row])
             cursors.append(cursor)
 
         def returned() -> list[tuple[Any, ...]]:
@@ -76,8 +89,19 @@ class Statement:
 
         return returned
 
-    def _sql(self, rows: int) -> str:
-        return _sql(alias(), self._model, self._columns, self._key, self._returning, rows)
+    def _update(self) -> str:
+        return _update(alias(), self._model, self._columns, self._key)
+
+    def _insert(self, rows: int) -> str:
+        return self._around([_places(self._columns)] * rows)
+
+    def _written(self, rows: Sequence[Sequence[Any]], connection: BaseDatabaseWrapper) -> str:
+        write, places = trip.literals(connection), _places(self._columns)
+        return self._around([write(places, row) for row in rows])
+
+    def _around(self, rows: Sequence[str]) -> str:
+        begin, end = _insert(alias(), self._model, self._columns, self._returning, self._unique, self._replaced)
+        return f"{begin}{', '.join(rows)}{end}"
 
     def _adapted(self, rows: Iterable[Sequence[Any]], connection: BaseDatabaseWrapper) -> list[Sequence[Any]]:
         fields = [self._model._meta.get_field(name) for name in (*self._columns, *self._key)]
@@ -107,28 +131,51 @@ def _portions(rows: list[Sequence[Any]], most: int) -> Iterator[list[Sequence[An
     yield portion
 
 
-@lru_cache(maxsize=512)
-def _sql(
+def _places(values: Sequence[Any]) -> str:
+    return f"({', '.join(['%s'] * len(values))})"
+
+
+def _named(using: str, model: type[models.Model], names: Iterable[str]) -> list[str]:
+    """Return the columns of fields, as they stand in a statement."""
+    return list(map(connections[using].ops.quote_name, _columns(model, names)))
+
+
+def _columns(model: type[models.Model], names: Iterable[str]) -> list[str]:
+    return [str(model._meta.get_field(name).column) for name in names]  # type: ignore[union-attr]
+
+
+@lru_cache(maxsize=64)
+def _update(using: str, model: type[models.Model], columns: tuple[str, ...], key: tuple[str, ...]) -> str:
+    (table,) = map(connections[using].ops.quote_name, [model._meta.db_table])
+    values = ", ".join(f"{name} = %s" for name in _named(using, model, columns))
+    where = " AND ".join(f"{name} = %s" for name in _named(using, model, key))
+    return f"UPDATE {table} SET {values} WHERE {where}"  # noqa: S608  names of our own models
+
+
+@lru_cache(maxsize=64)
+def _insert(
     using: str,
     model: type[models.Model],
     columns: tuple[str, ...],
-    key: tuple[str, ...],
     returning: tuple[str, ...],
-    rows: int,
-) -> str:
-    quote = connections[using].ops.quote_name
-
-    def named(names: Iterable[str]) -> list[str]:
-        return [quote(str(model._meta.get_field(name).column)) for name in names]  # type: ignore[union-attr]
-
-    table = quote(model._meta.db_table)
-    if key:
-        values = ", ".join(f"{name} = %s" for name in named(columns))
-        where = " AND ".join(f"{name} = %s" for name in named(key))
-        return f"UPDATE {table} SET {values} WHERE {where}"  # noqa: S608  names of our own models
-    row = f"({', '.join(['%s'] * len(columns))})"
-    end = f" RETURNING {', '.join(named(returning))}" if returning else ""
-    return f"INSERT INTO {table} ({', '.join(named(columns))}) VALUES {', '.join([row] * rows)}{end}"  # noqa: S608
+    unique: tuple[str, ...],
+    replaced: tuple[str, ...],
+) -> tuple[str, str]:
+    """Return what stands before and after the rows."""
+    ops = connections[using].ops
+    names = ", ".join(_named(using, model, columns))
+    begin = f"INSERT INTO {ops.quote_name(model._meta.db_table)} ({names}) VALUES "  # noqa: S608
+    end = ""
+    if replaced:
+        end += " " + ops.on_conflict_suffix_sql(
+            [model._meta.get_field(name) for name in columns],
+            OnConflict.UPDATE,
+            _columns(model, replaced),
+            _columns(model, unique),
+        )
+    if returning:
+        end += f" RETURNING {', '.join(_named(using, model, returning))}"
+    return begin, end
 
 
 class Lookup:
@@ -164,7 +211,9 @@ class Lookup:
         name = alias(), number
         if name not in self._compiled:
             query = self._make([-1 - n for n in range(number)]).query
-            sql, parameters = query.get_compiler(alias()).as_sql()
+            # The ORM writes down no lock outside of a transaction; that of one trip is none to it.
+            with atomic() if query.select_for_update else nullcontext():
+                sql, parameters = query.get_compiler(alias()).as_sql()
             # No key of a row is negative.
             places = (_Place(-1 - p) if isinstance(p, int) and p < 0 else p for p in parameters)
             self._compiled[name] = sql, tuple(places)
@@ -224,16 +273,6 @@ def send_insert(model: type[M], rows: list[M], *, unique: str) -> Callable[[], l
     return fill_in
 
 
-def upsert(model: type[M], rows: list[M], *, key: list[str], update: list[str]) -> None:
-    """Insert rows, or update the columns ``update`` of those whose ``key`` is there already."""
-    using = alias()
-    # MySQL finds the violated constraint by itself and refuses to be told which.
-    named = connections[using].features.supports_update_conflicts_with_target
-    model._default_manager.using(using).bulk_create(
-        rows, update_conflicts=True, unique_fields=key if named else None, update_fields=update
-    )
-
-
 def delete(model: type[models.Model], lookup: Lookup, keys: Sequence[int]) -> None:
     """Delete the rows whose primary keys a lookup finds, in a statement that nobody has to wait for."""
     if keys:
@@ -242,3 +281,30 @@ def delete(model: type[models.Model], lookup: Lookup, keys: Sequence[int]) -> No
         table, key = quote(model._meta.db_table), quote(str(model._meta.pk.column))
         with connections[alias()].cursor() as cursor:
             cursor.execute(f"DELETE FROM {table} WHERE {key} IN ({sql})", parameters)  # noqa: S608
+
+
+def demand(lookup: Lookup, keys: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
+    """Let a transaction of :func:`one_trip` fail unless a lookup finds these rows.
+
+    Args:
+        lookup: what is looked up; its columns are numbers.
+        keys: for which keys; nothing is asked without any.
+        rows: all that must be found; without any, nothing may be.
+    """
+    if not keys:
+        return
+    sql, parameters = lookup.written(keys)
+    if rows:
+        columns = ", ".join(f"c{number}" for number in range(len(rows[0])))
+        asked = ", ".join(map(_places, rows))
+        found = f"(SELECT count(*) FROM found JOIN asked USING ({columns})) = {len(rows)}"  # noqa: S608
+        # By itself, so that it locks each row that it finds, and no more.
+        sql = (
+            f"WITH found ({columns}) AS MATERIALIZED ({sql}), asked ({columns}) AS (VALUES {asked}) "
+            f"SELECT 1 / ({found})::int"
+        )
+        parameters += [value for row in rows for value in row]
+    else:
+        sql = f"SELECT 1 / (NOT EXISTS ({sql}))::int"
+    with connections[alias()].cursor() as cursor:
+        cursor.execute(sql, parameters)

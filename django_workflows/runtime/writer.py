@@ -217,6 +217,13 @@ class Writer:
                     submitted.reply(None, PersistenceFailed())
 
     def _write(self, batch: Sequence[_Submitted]) -> None:
+        usual = [submitted for submitted in batch if _is_usual(submitted.request)]
+        if 0 < len(usual) < len(batch) and database.takes_one_trip():
+            # What goes in one trip needs not wait for what does not.
+            others = [submitted for submitted in batch if not _is_usual(submitted.request)]
+            self._write(usual)
+            self._write(others)
+            return
         try:
             results = self._commit([submitted.request for submitted in batch])
         except Exception as error:
@@ -238,7 +245,7 @@ class Writer:
             if len(requests) == 1 and isinstance(requests[0], Start):
                 # One statement, which needs no BEGIN and no COMMIT around it.
                 return handlers.start_many([requests[0]])
-            if database.can_pipeline():
+            if database.takes_one_trip():
                 # One may be for a run that was taken over or cancelled: then with a look at each.
                 with contextlib.suppress(database.DemandFailed):
                     return _write_usual(requests)
@@ -385,15 +392,13 @@ def _write_held(changes: Sequence[Changes]) -> tuple[dict[Lease, bool], set[Leas
     """
     if not changes:
         return {}, set()
-    # From the transaction's first statement on: PostgreSQL gets it together with the BEGIN.
-    with database.pipelined():
-        held = leases.hold([change.lease for change in changes])
-        # A cancellation that was answered holds: such a run is dropped, and ends as cancelled once loaded.
-        ending = [change.lease for change in changes if change.ends_by_itself and held.get(change.lease)]
-        cancelled = mailbox.cancelled(ending)
-        for lease in cancelled:
-            del held[lease]
-        write_changes([change for change in changes if change.lease in held])
+    held = leases.hold([change.lease for change in changes])
+    # A cancellation that was answered holds: such a run is dropped, and ends as cancelled once loaded.
+    ending = [change.lease for change in changes if change.ends_by_itself and held.get(change.lease)]
+    cancelled = mailbox.cancelled(ending)
+    for lease in cancelled:
+        del held[lease]
+    write_changes([change for change in changes if change.lease in held])
     return held, cancelled
 
 

@@ -19,7 +19,7 @@ from django_workflows.models import Handler, Message, Tick
 from django_workflows.runtime import clock, replay, run, supervisor
 from django_workflows.runtime.deadlines import Deadlines
 from django_workflows.runtime.run import Run
-from tests.memory import instances, without_collections
+from tests.memory import without_collections
 
 from .process import Process, outcome, until
 from .world import world
@@ -145,12 +145,12 @@ async def test_a_released_run_takes_no_memory(process: Process) -> None:
     """At once: it must not wait for a collection of garbage, which is rare."""
     await process.serve(asks, **SOON)
 
-    with without_collections():
+    with without_collections(Run) as left:
         handlers = [await process.start(Asks, questions=1) for _ in range(20)]
         for handler in handlers:
             await released(process, handler)
 
-        await until(lambda: not instances(Run), "something holds a run")
+        await until(lambda: not left(), "something holds a run")
 
 
 async def test_who_waits_for_a_released_run_hears_of_its_end(process: Process) -> None:

@@ -21,7 +21,7 @@ from django_workflows.runtime import replay, supervisor
 from django_workflows.runtime.run import Run
 from django_workflows.runtime.supervisor import Supervisor
 from django_workflows.runtime.writer import Writer
-from tests.memory import instances, without_collections
+from tests.memory import without_collections
 from tests.storage import terminate_other_connections
 
 from .process import Process, outcome, until
@@ -176,10 +176,10 @@ async def test_a_run_that_has_ended_takes_no_memory(process: Process) -> None:
     await process.serve(Talks)
     world.gate("work").open()
 
-    with without_collections():
+    with without_collections(Run) as left:
         await asyncio.gather(*(process.run(Talks, text=str(number)) for number in range(20)))
 
-        await until(lambda: not instances(Run), "something holds a run")
+        await until(lambda: not left(), "something holds a run")
 
 
 # --- who goes on with a run ------------------------------------------------------------------------------
