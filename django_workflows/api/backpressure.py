@@ -13,6 +13,9 @@ from typing import Any
 
 from django_workflows.api.handoff import Receive, Send
 
+# Seconds that a client has to answer a close frame.
+FAREWELL = 5.0
+
 
 class _Producer:
     """A Twisted push producer that only remembers whether there is room."""
@@ -63,6 +66,10 @@ def patient_socket(receive: Receive, send: Send) -> tuple[Receive, Send]:
     producer = _Producer()
     accepted = False
 
+    def drop() -> None:
+        if protocol.state != protocol.STATE_CLOSED:
+            transport.abortConnection()
+
     async def receive_one() -> dict[str, Any]:
         if protocol.application_queue.empty():
             transport.resumeProducing()
@@ -81,9 +88,14 @@ def patient_socket(receive: Receive, send: Send) -> tuple[Receive, Send]:
             transport.unregisterProducer()
             # For the client's own close frame.
             transport.resumeProducing()
+            # Autobahn's own timer ends with a full second, perhaps the next millisecond; what the client has not
+            # read by then is lost to it.
+            protocol.closeHandshakeTimeout = 0
             # Daphne's way to close knows no reason, and not the code of a server that stops.
             protocol.sendCloseFrame(message.get("code", 1000), message.get("reason", "").encode())
-            if not producer.room.is_set():
+            if producer.room.is_set():
+                asyncio.get_running_loop().call_later(FAREWELL, drop)
+            else:
                 # A connection that takes nothing would be waited for.
                 transport.abortConnection()
             return

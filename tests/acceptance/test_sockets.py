@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
+from websockets.uri import parse_uri
 
-from tests.acceptance.scene import Scene
+from tests.acceptance.scene import DEADLINE, Scene
 from tests.acceptance.sockets import SocketReader, ask, opened, received, rest, until
 from tests.servers import Server, get
 
@@ -59,7 +62,7 @@ def test_what_was_acknowledged_survives_a_crash(scene: Scene) -> None:
     # What acknowledged it has died; whoever sends it again is told that it is too late.
     with opened(scene, answered) as socket:
         messages, code = rest(socket)
-    assert (messages[-1], code) == ({"type": "end", "handler": scene.handler(answered)}, 1000)
+    assert (messages[-1:], code) == ([{"type": "end", "handler": scene.handler(answered)}], 1000)
 
 
 def test_events_and_commands_in_another_process(scene: Scene) -> None:
@@ -194,6 +197,27 @@ def test_answers_that_nobody_reads(served: tuple[Scene, Server], grown: list[flo
     print(f"{server.name}: grew by {max(grown):.0f} MB")
     assert max(grown) < BOUND
     scene.cancel(key, at=server)
+
+
+def test_a_client_may_take_a_moment_to_say_goodbye(served: tuple[Scene, Server]) -> None:
+    """A connection that is reset before takes with it what the client has not read."""
+    scene, server = served
+    key = scene.start("greet", at=server)
+    scene.ended(key, at=server)
+    client = ClientProtocol(parse_uri(f"{server.url.replace('http', 'ws', 1)}/ws/events/{key}?after_sequence=-1"))
+    with socket.create_connection((client.uri.host, client.uri.port), timeout=DEADLINE) as connection:
+        client.send_request(client.connect())
+        connection.sendall(b"".join(client.data_to_send()))
+        while client.close_rcvd is None:
+            client.receive_data(connection.recv(4096))
+        assert client.close_rcvd.code == 1000
+
+        time.sleep(1.5)
+
+        connection.setblocking(False)
+        # Open, or ended in order.
+        with suppress(BlockingIOError):
+            assert connection.recv(1) == b""
 
 
 def test_clients_that_vanish(served: tuple[Scene, Server]) -> None:
