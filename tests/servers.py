@@ -136,6 +136,16 @@ class Server:
                 start_new_session=True,
             )
 
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it is there and /health answers 200, now."""
+        if not self.is_running:
+            return False
+        try:
+            return httpx.get(self.url + "/health", timeout=1, verify=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
     def wait_until_healthy(self, timeout: float = START_TIMEOUT) -> None:
         """Return when /health answers 200.
 

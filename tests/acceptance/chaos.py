@@ -120,7 +120,7 @@ class Chaos:
     def __init__(self, vendor: str, *, seed: int, processes: int = 3, with_outages: bool = True) -> None:
         self.figures = Figures(seed)
         # Seconds within which the runs of a process must be with another.
-        self.limits = {"SIGTERM": 3.0, "a crash": LEASE * 2}
+        self.limits = {"SIGTERM": LEASE, "a crash": LEASE * 2}
         self.books = Books()
         self._vendor = vendor
         self._processes = processes
@@ -682,13 +682,17 @@ class Faults:
 
     @contextmanager
     def _taken_over(self, server: Server, fault: str) -> Iterator[None]:
-        """Measure how long it takes until others have all runs of a process; it stays dead meanwhile."""
+        """Measure how long it takes until others have all runs of a process; it stays dead meanwhile.
+
+        Not when there are no others just now.
+        """
+        others = [worker for worker in self._chaos.workers if worker is not server and worker.is_healthy]
         checker = self._chaos.scene.checker
         runs = checker.held_by(server.pid)
         begun = time.monotonic()
         yield
         # It is started again when it is needed; a process alone must help itself.
-        if not runs or len(self._chaos.workers) == 1:
+        if not runs or not others:
             return
         while checker.still_held(runs):
             if time.monotonic() > begun + PATIENCE:
