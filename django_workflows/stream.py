@@ -57,6 +57,9 @@ async def subscribe(
                     if wanted := page if internal else _public(page):
                         yield wanted
                     return
+                if not page:
+                    # What was committed during the read was kept for us, perhaps the end with it.
+                    continue
                 events = page
             if events:
                 after = events[-1].sequence

@@ -11,7 +11,7 @@ from django.utils import timezone
 from workflows import Context, Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
 
-from django_workflows import eventlog, leases, service, stream, watch
+from django_workflows import eventlog, leases, notify, service, stream, watch
 from django_workflows.eventlog import EventEntry
 from django_workflows.exceptions import HandlerNotFound
 from django_workflows.models import Handler
@@ -95,6 +95,28 @@ async def test_what_a_step_writes_is_stored_with_its_end(
     ]
     assert len(spoken) == 5
     assert all(changes.ticks for changes in spoken)
+
+
+async def test_what_is_committed_while_a_reader_looks_is_not_lost(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole run, its end as well, between a look that finds nothing and its answer."""
+    await process.serve(Chatty)
+    entries = [EventEntry(number, False, "{}", "Progress", timezone.now()) for number in range(3)]
+    looks = []
+
+    def look(handler: int, run: int, after: int, limit: int) -> tuple[bool, list[EventEntry]]:
+        looks.append(after)
+        notify.committed(handler, run, entries, ended=True)
+        return False, []
+
+    monkeypatch.setattr(stream, "_page", look)
+
+    async with within("the reader did not end"):
+        seen = [event async for batch in stream.subscribe(1, 1, -1, heartbeat=None) for event in batch or ()]
+
+    assert seen == entries
+    assert looks == [-1]
 
 
 async def test_a_reader_begins_at_any_position(process: Process) -> None:
