@@ -4,8 +4,9 @@ import asyncio
 import io
 import runpy
 import socket
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.db import OperationalError, connections
 from hypothesis import given
 from hypothesis import strategies as st
 from workflows import Context
-from workflows.events import Event, HumanResponseEvent, InputRequiredEvent
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StepState, StepStateChanged
 
 from django_workflows import registry
 from django_workflows.database import ManagedExecutor
@@ -321,16 +322,25 @@ DOCUMENTS = [Document(title="River", text=RIVER), Document(title="Road", text=RO
 
 
 async def digested(
-    request: DigestRequested, *answers: EditorDecision, early: EditorDecision | None = None
+    request: DigestRequested,
+    *answers: EditorDecision,
+    early: EditorDecision | None = None,
+    on_heard: Callable[[], None] = lambda: None,
 ) -> tuple[DigestFinished, list[Event]]:
-    """Run a digest with an editor who gives these answers when asked."""
+    """Run a digest with an editor who gives these answers when asked, and one of them early.
+
+    ``on_heard`` is called when the workflow has dealt with the early one.
+    """
     run = DigestWorkflow().run(start_event=request)
     seen = []
-    async for event in run.stream_events():
+    if early is not None:
+        run.ctx.send_event(early)
+    async for event in run.stream_events(expose_internal=True):
+        if isinstance(event, StepStateChanged):
+            if (event.name, event.step_state) == ("decide", StepState.NOT_RUNNING):
+                on_heard()
+            continue
         seen.append(event)
-        if early is not None and isinstance(event, Progress):
-            run.ctx.send_event(early)
-            early = None
         if isinstance(event, ApprovalRequired):
             for answer in answers:
                 run.ctx.send_event(answer)
@@ -377,11 +387,21 @@ async def test_the_first_decision_stands() -> None:
 
 @with_database
 @pytest.mark.usefixtures("engine")
-async def test_a_decision_before_the_draft_counts_for_nothing() -> None:
+async def test_a_decision_before_the_draft_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = threading.Event()
+    analyse = summaries.analyse
+
+    def analyse_later(text: str) -> Any:
+        # No draft before that.
+        assert heard.wait(30)
+        return analyse(text)
+
+    monkeypatch.setattr(summaries, "analyse", analyse_later)
     finished, _ = await digested(
         DigestRequested(documents=DOCUMENTS),
         EditorDecision(approve=True),
         early=EditorDecision(approve=False),
+        on_heard=heard.set,
     )
     assert finished.status == "published"
 
