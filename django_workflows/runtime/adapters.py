@@ -37,6 +37,7 @@ class RunAdapter(InternalRunAdapter):
         # Weak: what the engine keeps of a step that waited or failed is in memory until garbage is collected, and
         # with it this; the run shall not be.
         self._reference = weakref.ref(run)
+        self._run_id = run.run_id
 
     @property
     def _run(self) -> Run:
@@ -47,7 +48,8 @@ class RunAdapter(InternalRunAdapter):
 
     @property
     def run_id(self) -> str:
-        return self._run.run_id
+        # Also for a step that outlives its run.
+        return self._run_id
 
     async def get_now(self) -> float:
         # Not a monotonic clock: time stamps are compared with those of earlier processes.

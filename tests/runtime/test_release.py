@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from django.utils import timezone
@@ -12,11 +13,13 @@ from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.runtime.types.step_id import StepId
-from workflows.runtime.types.ticks import TickWaiterTimeout
+from workflows.runtime.types.ticks import TickIdleCheck, TickWaiterTimeout
 
 from django_workflows import contexts, database, mailbox, serialization, service
+from django_workflows.exceptions import LeaseLost
 from django_workflows.models import Handler, Message, Tick
 from django_workflows.runtime import clock, replay, run, supervisor
+from django_workflows.runtime.adapters import RunAdapter
 from django_workflows.runtime.deadlines import Deadlines
 from django_workflows.runtime.run import Run
 from tests.memory import without_collections
@@ -151,6 +154,23 @@ async def test_a_released_run_takes_no_memory(process: Process) -> None:
             await released(process, handler)
 
         await until(lambda: not left(), "something holds a run")
+
+
+async def test_a_step_that_outlives_its_run_can_do_nothing_more(process: Process) -> None:
+    """It can still say which run it was."""
+    await process.serve(asks, **SOON)
+    handler = await process.start(Asks, questions=1)
+    current = supervisor.current()
+    assert current is not None
+    await until(lambda: current.run_of(handler.pk) is not None, "the run was never here")
+    adapter = RunAdapter(cast(Run, current.run_of(handler.pk)))
+    await released(process, handler)
+    await until(lambda: adapter._reference() is None, "something holds the run")
+
+    assert adapter.run_id == handler.run_id
+    for attempt in (adapter.send_event, adapter.on_tick):
+        with pytest.raises(LeaseLost):
+            await attempt(TickIdleCheck())
 
 
 async def test_who_waits_for_a_released_run_hears_of_its_end(process: Process) -> None:
