@@ -108,6 +108,9 @@ class Housekeeping:
             pass
         finally:
             self._summarizing.discard(run.lease.handler)
+        if self._runs.get(run.lease.handler) is run:
+            # It may have become long again meanwhile, and wait now.
+            self.journaled(run)
 
     async def _summarize(self, run: Run) -> Snapshot | None:
         try:
