@@ -14,8 +14,9 @@ import socket
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from django.db.models import F, QuerySet
+from django.db.models import Case, F, IntegerField, QuerySet, When
 
 from django_workflows import database
 from django_workflows.database import DatabaseNow
@@ -129,14 +130,22 @@ def look_up(keys: Collection[int], worker: int) -> list[Handler]:
     return list(_handlers().running().filter(pk__in=keys, worker=worker))
 
 
-_LOCK = database.Lookup(
-    lambda keys: (
-        database.locked(_handlers().running().filter(pk__in=keys))
+def _leased(keys: Collection[int], *columns: Any) -> QuerySet[Handler, tuple[Any, ...]]:
+    """Lock the rows of handlers, and give of each what a lease says, and whether its run goes on (1 or 0).
+
+    That is no condition: PostgreSQL takes one for rare, and reads the index of the status, with a row for each run
+    that waits and each that has lately ended, to find those few among them.
+    """
+    goes_on = Case(When(status=Handler.Status.RUNNING, then=1), default=0, output_field=IntegerField())
+    return (
+        database.locked(_handlers().filter(pk__in=keys))
         # One order for everybody, so that two batches cannot wait for each other.
         .order_by("pk")
-        .values_list("pk", "run", "fence", has_messages())
+        .values_list("pk", "run", "fence", goes_on, *columns)
     )
-)
+
+
+_LOCK = database.Lookup(lambda keys: _leased(keys, has_messages()))
 
 
 def hold(leases: Collection[Lease]) -> dict[Lease, bool]:
@@ -144,20 +153,17 @@ def hold(leases: Collection[Lease]) -> dict[Lease, bool]:
 
     Returns the leases that still hold, and of each whether the run has messages, consumed or not.
     """
-    found = {Lease(*row): bool(mailed) for *row, mailed in _LOCK(lease.handler for lease in leases)}
+    rows = _LOCK(lease.handler for lease in leases)
+    found = {Lease(*row): bool(mailed) for *row, goes_on, mailed in rows if goes_on}
     return {lease: found[lease] for lease in leases if lease in found}
 
 
-_FENCED = database.Lookup(
-    lambda keys: (
-        database.locked(_handlers().running().filter(pk__in=keys)).order_by("pk").values_list("pk", "run", "fence")
-    )
-)
+_FENCED = database.Lookup(_leased)
 
 
 def demand(leases: Collection[Lease]) -> None:
     """Lock the rows of these runs, and let the transaction fail unless all of the leases hold."""
-    rows = [(lease.handler, lease.run, lease.fence) for lease in leases]
+    rows = [(lease.handler, lease.run, lease.fence, 1) for lease in leases]
     database.demand(_FENCED, [lease.handler for lease in leases], rows)
 
 

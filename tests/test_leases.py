@@ -263,6 +263,21 @@ def test_only_a_present_lease_holds() -> None:
         assert set(leases.hold([])) == set()
 
 
+@pytest.mark.skipif(connections["default"].vendor != "postgresql", reason="about PostgreSQL")
+def test_leases_are_looked_up_by_their_keys_alone() -> None:
+    """However many runs wait, and however many have lately ended: each batch looks up its own."""
+    runs = [a_run() for _ in range(3)]
+    for lookup in (leases._LOCK, leases._FENCED):
+        sql, parameters = lookup.written([run.pk for run in runs])
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SET enable_seqscan = off")
+            cursor.execute(f"EXPLAIN {sql}", parameters)
+            plan = " ".join(line for (line,) in cursor.fetchall())
+            cursor.execute("RESET enable_seqscan")
+        assert "handler_pkey" in plan
+        assert "dwf_handler" not in plan
+
+
 def test_a_lease_does_not_hold_once_the_run_has_ended() -> None:
     run = a_run()
     end(run)
