@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from django_workflows import relay
+from django_workflows import database, relay
 from django_workflows.api import sockets
 from django_workflows.api.handoff import Receive, Scope, Send
 from django_workflows.gate import Gate
@@ -29,6 +29,8 @@ logger = logging.getLogger("django_workflows.lifecycle")
 
 # How many more objects than before there must be for Python to look for cycles among the new ones.
 COLLECT_AFTER = 20_000
+# Seconds, at most, that a thread computes while another one waits to; 5 ms by Python's default.
+SWITCH_AFTER = 0.002
 
 
 class Application:
@@ -80,6 +82,7 @@ class Application:
             self._starting.add_done_callback(_log_failure)
         await asyncio.shield(self._starting)
         _settle_memory()
+        _settle_threads()
         self._chain_signals()
 
     async def _try_to_start(self) -> None:
@@ -178,6 +181,15 @@ def _settle_memory() -> None:
     if young:
         # Otherwise the site has switched it off.
         gc.set_threshold(max(young, COLLECT_AFTER), *older)
+
+
+def _settle_threads() -> None:
+    """Let the writer's thread have its turn soon when the database's server has answered.
+
+    While it waits for a turn nothing is written, and all who have something to write wait with it.
+    """
+    if database.writes_elsewhere():
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_AFTER))
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:

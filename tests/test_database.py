@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -218,6 +219,55 @@ def test_an_update_statement_writes_what_the_orm_writes(moment: datetime | None)
     )
     assert written == expected
     assert Handler.objects.get(pk=other.pk).status == "running"
+
+
+@pytest.mark.parametrize("count", [2, 250])
+def test_an_update_of_many_rows_writes_to_each_its_own(count: int) -> None:
+    first, *others = runs = [a_run() for _ in range(count)]
+    columns = ("status", "error", "completed_at", "worker", "crashes")
+
+    rows = [("failed", None if run is first else f"'{run.pk}'\\ %s", MOMENTS[0], None, 3, run.pk) for run in runs]
+    database.Statement(Handler, columns, key=("id",)).execute(rows)
+
+    found = Handler.objects.order_by("pk").values_list(*columns, "pk")
+    assert list(found) == rows
+    database.Statement(Handler, ("error", "completed_at"), key=("id",)).execute(
+        (None, None, run.pk) for run in others
+    )
+    assert list(Handler.objects.exclude(completed_at=None)) == [first]
+
+
+@postgresql_only
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_a_column_cannot_hold_is_refused(count: int) -> None:
+    runs = [a_run() for _ in range(count)]
+    statement = database.Statement(Handler, ("status", "error"), key=("id",))
+
+    for wrong in [("x" * 17, None), ("failed", "a\0b")]:
+        with pytest.raises(DataError):
+            statement.execute([(*wrong, run.pk) for run in runs])
+    assert set(Handler.objects.values_list("status", "error")) == {("running", None)}
+
+
+@postgresql_only
+def test_values_are_written_as_psycopg_writes_them() -> None:
+    """Whatever they are, they are what they were."""
+    from psycopg import ClientCursor
+
+    connection = connections["default"]
+    write = trip.Literals(connection)
+    values = [
+        *("", "'", "\\", "\\'", "%s", "$1", "\n", "\U0001f600", "'; DROP TABLE x; --"),
+        *(0, -1, 2**62, True, False, None, Decimal("-1.50"), Handler.Status.FAILED),
+        *(*MOMENTS, datetime(2026, 1, 2, 3, 4, 5)),
+    ]
+    with connection.cursor() as cursor:
+        for value in values:
+            for sql in ("SELECT %s", "SELECT 1 -%s" if isinstance(value, Decimal) else "SELECT '%%', %s"):
+                cursor.execute(write(sql, [value]))
+                ours = cursor.fetchall()
+                cursor.execute(ClientCursor(connection.connection).mogrify(sql, [value]))
+                assert ours == cursor.fetchall(), value
 
 
 def test_a_statement_without_rows_writes_nothing(django_assert_num_queries: Any) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
+from django.db import connections
 
 from django_workflows import lifecycle
 
@@ -16,6 +18,13 @@ def _memory() -> Iterator[None]:
     yield
     gc.set_threshold(*thresholds)
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(interval)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +44,13 @@ def test_collections_are_rare_unless_the_site_has_chosen(
 
     assert gc.get_threshold() == expected
     assert gc.get_freeze_count() > 10_000
+
+
+@pytest.mark.parametrize("chosen", [0.005, 0.001])
+def test_who_waits_for_a_database_server_has_its_turn_soon(chosen: float) -> None:
+    sys.setswitchinterval(chosen)
+
+    lifecycle._settle_threads()
+
+    expected = chosen if connections["default"].vendor == "sqlite" else min(chosen, lifecycle.SWITCH_AFTER)
+    assert sys.getswitchinterval() == pytest.approx(expected)

@@ -24,6 +24,7 @@ from django_workflows.database.connections import (
     managed,
     own_connection,
     read,
+    writes_elsewhere,
 )
 from django_workflows.database.statements import Lookup, Statement, delete, demand, insert, locked, send_insert
 from django_workflows.database.trip import DemandFailed, one_trip, takes_one_trip
@@ -57,4 +58,5 @@ __all__ = [
     "send_insert",
     "starts_with",
     "takes_one_trip",
+    "writes_elsewhere",
 ]

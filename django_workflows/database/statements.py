@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ ROWS = 100
 # Characters after which an INSERT takes no more rows: MySQL refuses a statement longer than max_allowed_packet, in
 # which each of the rows may have its place.
 CHARACTERS = 1_000_000
+# Characters at the end of a time stamp that say that it is in UTC.
+_OFFSET = len("+00:00")
 
 
 class Statement:
@@ -64,9 +67,14 @@ class Statement:
         """Write rows, and return what waits for what they return."""
         connection = connections[alias()]
         rows = self._adapted(rows, connection)
-        if rows and (self._key or (connection.vendor == "sqlite" and not self._returning)):
+        if rows and self._key and trip.takes_literals(connection):
             with connection.cursor() as cursor:
-                # SQLite keeps the statement prepared; the other two are told each UPDATE by itself anyway.
+                for some in _portions(rows, ROWS):
+                    cursor.execute(self._updated(some, connection))
+            rows = []
+        elif rows and (self._key or (connection.vendor == "sqlite" and not self._returning)):
+            with connection.cursor() as cursor:
+                # SQLite keeps the statement prepared; MySQL is told each UPDATE by itself anyway.
                 cursor.executemany(self._update() if self._key else self._insert(1), rows)
             rows = []
         most = min(ROWS, (connection.features.max_query_params or ROWS**2) // len(self._columns))
@@ -92,12 +100,22 @@ class Statement:
     def _update(self) -> str:
         return _update(alias(), self._model, self._columns, self._key)
 
+    def _updated(self, rows: Sequence[Sequence[Any]], connection: BaseDatabaseWrapper) -> str:
+        """Return one UPDATE for rows, which PostgreSQL plans once."""
+        if len(rows) == 1:
+            return trip.Literals(connection)(self._update(), rows[0])
+        begin, end = _update_from(alias(), self._model, self._columns, self._key)
+        return f"{begin}{self._values(rows, connection)}{end}"
+
     def _insert(self, rows: int) -> str:
         return self._around([_places(self._columns)] * rows)
 
     def _written(self, rows: Sequence[Sequence[Any]], connection: BaseDatabaseWrapper) -> str:
-        write, places = trip.literals(connection), _places(self._columns)
-        return self._around([write(places, row) for row in rows])
+        return self._around([self._values(rows, connection)])
+
+    def _values(self, rows: Sequence[Sequence[Any]], connection: BaseDatabaseWrapper) -> str:
+        write, places = trip.Literals(connection), _places(rows[0])
+        return ", ".join([write(places, row) for row in rows])
 
     def _around(self, rows: Sequence[str]) -> str:
         begin, end = _insert(alias(), self._model, self._columns, self._returning, self._unique, self._replaced)
@@ -108,7 +126,7 @@ class Statement:
         times = [n for n, field in enumerate(fields) if isinstance(field, models.DateTimeField)]
         if not times or connection.vendor == "postgresql":
             return list(rows)
-        adapt = connection.ops.adapt_datetimefield_value
+        adapt = _adapter(connection)
         adapted: list[Sequence[Any]] = []
         for row in rows:
             values = list(row)
@@ -116,6 +134,19 @@ class Statement:
                 values[position] = adapt(values[position])
             adapted.append(values)
         return adapted
+
+
+def _adapter(connection: BaseDatabaseWrapper) -> Callable[[datetime | None], str | None]:
+    """Return what makes of a time stamp what SQLite and MySQL are given: its text, in the zone that they keep."""
+    adapt: Callable[[datetime | None], str | None] = connection.ops.adapt_datetimefield_value
+    if connection.timezone is not UTC:
+        return adapt
+
+    def adapted(time: datetime | None) -> str | None:
+        # Most are in that zone: then without asking, which takes as long as SQLite does for a row.
+        return time.isoformat(" ")[:-_OFFSET] if time is not None and time.tzinfo is UTC else adapt(time)
+
+    return adapted
 
 
 def _portions(rows: list[Sequence[Any]], most: int) -> Iterator[list[Sequence[Any]]]:
@@ -150,6 +181,30 @@ def _update(using: str, model: type[models.Model], columns: tuple[str, ...], key
     values = ", ".join(f"{name} = %s" for name in _named(using, model, columns))
     where = " AND ".join(f"{name} = %s" for name in _named(using, model, key))
     return f"UPDATE {table} SET {values} WHERE {where}"  # noqa: S608  names of our own models
+
+
+@lru_cache(maxsize=64)
+def _update_from(
+    using: str, model: type[models.Model], columns: tuple[str, ...], key: tuple[str, ...]
+) -> tuple[str, str]:
+    """Return what stands before and after the rows of one UPDATE: their columns and then their key."""
+    (table,) = map(connections[using].ops.quote_name, [model._meta.db_table])
+    # Of values that are all NULL, or text for now, PostgreSQL does not know what they shall become.
+    given = [f"given.c{number}::{_plain_type(using, model, name)}" for number, name in enumerate((*columns, *key))]
+    names = _named(using, model, (*columns, *key))
+    pairs = [f"{name} = {value}" for name, value in zip(names, given, strict=True)]
+    set_, where = ", ".join(pairs[: len(columns)]), [f"{table}.{pair}" for pair in pairs[len(columns) :]]
+    listed = ", ".join(f"c{number}" for number in range(len(given)))
+    begin = f"UPDATE {table} SET {set_} FROM (VALUES "  # noqa: S608  names of our own models
+    return begin, f") AS given ({listed}) WHERE {' AND '.join(where)}"
+
+
+def _plain_type(using: str, model: type[models.Model], name: str) -> str:
+    """Return the type of a column. Text without its length: a cast would cut off what is too long."""
+    field = model._meta.get_field(name)
+    if isinstance(field, models.CharField | models.TextField):
+        return "text"
+    return str(field.db_type(connections[using]))
 
 
 @lru_cache(maxsize=64)
