@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from django_workflows.database import DocumentField, IdentifierField, at_once
+from django_workflows.database import DocumentField, IdentifierField, PartialIndex, at_once
 from django_workflows.querysets import HandlerQuerySet
 
 
@@ -57,11 +58,18 @@ class Handler(models.Model):
     error = models.TextField(null=True)  # noqa: DJ001  NULL is "no error"
     # Who started it.
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        db_index=False,
+        related_name="+",
     )
     # The lease: which worker executes the run, and a number that grows whenever the run changes hands.
     # A write that carries an older fence is refused.
-    worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="handlers")
+    worker = models.ForeignKey(
+        Worker, null=True, blank=True, on_delete=models.SET_NULL, db_index=False, related_name="handlers"
+    )
     fence = models.PositiveBigIntegerField(default=0)
     started_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -74,7 +82,7 @@ class Handler(models.Model):
     # How many processes died in a row that had this run in their hands and had not yet written anything for it.
     crashes = models.PositiveSmallIntegerField(default=0)
     # What makes a start safe to repeat: the digest of the caller and an Idempotency-Key, None without one.
-    start_key = models.CharField(max_length=64, null=True, unique=True)  # noqa: DJ001  NULL is "no key"
+    start_key = models.CharField(max_length=64, null=True)  # noqa: DJ001  NULL is "no key"
 
     objects = HandlerQuerySet.as_manager()
 
@@ -87,10 +95,16 @@ class Handler(models.Model):
             models.Index(fields=("owner", "-started_at", "-id"), name="dwf_handler_owner"),
             models.Index(fields=("-updated_at", "-id"), name="dwf_handler_updated"),
             # Those that wait for a person, the oldest first.
-            models.Index(fields=("status", "idle_since"), name="dwf_handler_waiting"),
-            # Claim what nobody executes, take over what a dead worker left.
-            models.Index(fields=("status", "worker", "wake_at"), name="dwf_handler_claim"),
+            PartialIndex(fields=("idle_since",), rows=Q(idle_since__isnull=False), name="dwf_handler_idle"),
+            # Claim what nobody executes, take over what a dead worker left. What has ended is no more in it.
+            PartialIndex(
+                fields=("worker", "wake_at"),
+                rows=Q(worker__isnull=False) | Q(wake_at__isnull=False),
+                name="dwf_handler_lease",
+            ),
         )
+        # By itself and not as a unique field, for which PostgreSQL gets a second index, for LIKE.
+        constraints = (models.UniqueConstraint(fields=("start_key",), name="dwf_handler_once"),)
         # Beside Django's view_handler and delete_handler (purge).
         permissions = (
             ("run_workflow", "Can start a workflow"),

@@ -53,7 +53,7 @@ class HandlerQuerySet(models.QuerySet["Handler"]):
 
     def unanswered(self) -> HandlerQuerySet:
         """Runs that wait for an event from outside, and for which none is on its way."""
-        return self.running().filter(idle_since__isnull=False).exclude(_has_mail())
+        return self.waiting().exclude(_has_mail())
 
     def orphaned(self, lease_timeout: timedelta) -> HandlerQuerySet:
         """Runs whose worker has sent no heartbeat for ``lease_timeout``."""
@@ -63,7 +63,13 @@ class HandlerQuerySet(models.QuerySet["Handler"]):
         """Runs that wait for an event from outside, or the others. Whatever has ended waits for nothing."""
         if not is_waiting:
             return self.filter(idle_since=None)
+        # SQLite does not see that it might use the index of those that wait: to put all of them in another order
+        # would take longer than to read the newest runs and leave out the others.
         return self.running().exclude(idle_since=None)
+
+    def longest_waiting_first(self) -> HandlerQuerySet:
+        """Of runs that wait for an event from outside."""
+        return self.filter(idle_since__isnull=False).order_by("idle_since", "pk")
 
     def newest_first(self) -> HandlerQuerySet:
         return self.in_order("started_at", True)

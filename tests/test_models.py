@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, connections, models, transaction
 from django.utils import timezone
 
 from django_workflows import handlers, mailbox
@@ -213,3 +213,33 @@ def test_what_has_something_to_do_and_nobody_to_do_it() -> None:
     assert names(Handler.objects.runnable().order_by("pk")) == ["new", "due", "with mail", "with-two-letters"]
     assert names(Handler.objects.due().order_by("pk")) == ["new", "due"]
     assert names(Handler.objects.with_mail().order_by("pk")) == ["with mail", "with-two-letters"]
+
+
+@pytest.mark.skipif(connections["default"].vendor == "mysql", reason="MySQL and MariaDB know no partial indexes")
+def test_what_has_something_to_do_and_what_waits_has_an_index_without_what_has_ended() -> None:
+    worker = a_worker()
+    ended, busy, waiting = (
+        {"status": "completed", "wake_at": None},
+        {"worker": worker},
+        {"wake_at": None, "idle_since": NOW},
+    )
+    starts = [(ended, 1500), (waiting, 400), (busy, 100), ({}, 20)]
+    rows = []
+    for fields, count in starts:
+        for row in (a_start(worker=None).row() for _ in range(count)):
+            for name, value in fields.items():
+                setattr(row, name, value)
+            rows.append(row)
+    Handler.objects.bulk_create(rows, batch_size=100)
+    with connections["default"].cursor() as cursor:
+        cursor.execute("ANALYZE django_workflows_handler")
+
+    handlers = Handler.objects.all()
+    for index, queryset in [
+        ("dwf_handler_lease", handlers.due().order_by("wake_at", "pk")[:10]),
+        ("dwf_handler_lease", handlers.running().filter(worker=worker)),
+        ("dwf_handler_lease", handlers.filter(worker_id__in=[worker.pk])),
+        ("dwf_handler_idle", handlers.waiting().longest_waiting_first()[:10]),
+        ("dwf_handler_idle", handlers.unanswered().longest_waiting_first()[:10]),
+    ]:
+        assert index in queryset.explain(), str(queryset.query)

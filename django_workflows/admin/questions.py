@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import F, IntegerField, OuterRef, Subquery
+from django.db.models import IntegerField, OuterRef, Subquery
 from django.db.models.functions import Cast, Substr
 from workflows.events import Event as EngineEvent
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
@@ -183,4 +183,4 @@ def has_mail(handler: Handler) -> bool:
 
 def waiting() -> Any:
     """Return the runs that wait for an answer, the oldest first."""
-    return Handler.objects.using(database.alias()).unanswered().order_by(F("idle_since"), "pk")
+    return Handler.objects.using(database.alias()).unanswered().longest_waiting_first()

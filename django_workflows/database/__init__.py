@@ -26,6 +26,7 @@ from django_workflows.database.connections import (
     read,
     writes_elsewhere,
 )
+from django_workflows.database.indexes import PartialIndex
 from django_workflows.database.statements import Lookup, Statement, delete, demand, insert, locked, send_insert
 from django_workflows.database.trip import DemandFailed, one_trip, takes_one_trip
 
@@ -37,6 +38,7 @@ __all__ = [
     "IdentifierField",
     "Lookup",
     "ManagedExecutor",
+    "PartialIndex",
     "Statement",
     "alias",
     "at_once",
