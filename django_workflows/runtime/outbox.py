@@ -28,6 +28,8 @@ from django_workflows.runtime.writer import Changes, Writer
 SOON = 0.005
 # Turns of the event loop until the engine has heard of the end of a step that ends now.
 TURNS = 8
+# Seconds that they may take, where many others have something to do in each.
+PATIENCE = 0.004
 
 
 class Released(Exception):
@@ -39,24 +41,29 @@ def _nobody(_: object) -> None:
 
 
 class _Turns:
-    """Calls back after TURNS turns of an event loop: a thousand who wait for that cost one callback a turn."""
+    """Calls back after TURNS turns of an event loop, or PATIENCE if these take longer.
+
+    A thousand who wait for that cost one callback a turn.
+    """
 
     def __init__(self) -> None:
         self._turn = 0
-        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
+        self._waiting: deque[tuple[int, float, Callable[[], None]]] = deque()
 
     def after(self, callback: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._next)
-        self._waiting.append((self._turn + TURNS, callback))
+            loop.call_soon(self._next)
+        self._waiting.append((self._turn + TURNS, loop.time() + PATIENCE, callback))
 
     def _next(self) -> None:
         self._turn += 1
-        due = []
-        while self._waiting and self._waiting[0][0] <= self._turn:
-            due.append(self._waiting.popleft()[1])
+        loop = asyncio.get_running_loop()
+        now, due = loop.time(), []
+        while self._waiting and (self._waiting[0][0] <= self._turn or self._waiting[0][1] <= now):
+            due.append(self._waiting.popleft()[2])
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._next)
+            loop.call_soon(self._next)
         for callback in due:
             callback()
 
