@@ -24,7 +24,6 @@ from django_workflows.database.connections import (
     managed,
     own_connection,
     read,
-    writes_elsewhere,
 )
 from django_workflows.database.indexes import PartialIndex
 from django_workflows.database.statements import Lookup, Statement, delete, demand, insert, locked, send_insert
@@ -60,5 +59,4 @@ __all__ = [
     "send_insert",
     "starts_with",
     "takes_one_trip",
-    "writes_elsewhere",
 ]

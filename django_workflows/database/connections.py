@@ -51,11 +51,6 @@ def commits_by_itself() -> bool:
     return connections[alias()].get_autocommit()
 
 
-def writes_elsewhere() -> bool:
-    """Whether another process does the work of writing, a server, so that this one can go on meanwhile."""
-    return connections[alias()].vendor != "sqlite"
-
-
 def is_transient(error: BaseException) -> bool:
     """Tell whether repeating the transaction may succeed.
 

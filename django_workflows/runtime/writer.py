@@ -51,9 +51,9 @@ logger = logging.getLogger("django_workflows.writer")
 
 # A transaction takes at most this many requests, so that the first of them does not wait for long.
 MAX_BATCH = 256
-# After a transaction with so many requests, those whom it has woken are about to send their next ones. Where a
-# transaction is this process's own work, so many seconds are given to them to share one again (as PostgreSQL does
-# with commit_siblings and commit_delay); where it is another's, some are better prepared while others are written.
+# After a transaction with so many requests, those whom it has woken are about to send their next ones. So many
+# seconds are given to them to share a transaction again (PostgreSQL's commit_siblings and commit_delay). Where it
+# is one trip, most of its work is the server's: then some are better prepared while others are written.
 CROWD = 5
 GATHERING = 0.0005
 # Connections that the database has answered on, and then closes on one write, until that is the write's own fault.
@@ -187,7 +187,7 @@ class Writer:
         batch: list[_Submitted] = []
         with contextlib.suppress(queue.Empty):
             self._take(self._queue.get(timeout=max(0.0, until - now)), batch)
-            if self._last_batch >= CROWD and not database.writes_elsewhere():
+            if self._last_batch >= CROWD and not database.takes_one_trip():
                 time.sleep(GATHERING)
             while len(batch) < MAX_BATCH:
                 self._take(self._queue.get_nowait(), batch)
