@@ -171,6 +171,7 @@ def test_which_errors_may_go_away(error: Exception, expected: bool) -> None:
 
 MOMENTS = [
     datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+    datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     # Another zone, without fractions of a second.
     datetime(2026, 7, 2, 23, 59, 59, tzinfo=timezone.get_fixed_timezone(120)),
 ]
@@ -191,7 +192,7 @@ def test_an_insert_statement_writes_what_the_orm_writes(count: int) -> None:
             "Ä" * 100,
             number % 2 == 0,
             f'{{"text": "\U0001f600 %s \' \\n ; -- {number}"}}',
-            MOMENTS[number % 2],
+            MOMENTS[number % 3],
         )
         for number in range(count)
     ]

@@ -37,8 +37,8 @@ def takes_literals(connection: BaseDatabaseWrapper) -> bool:
 class Literals:
     """Writes values into a statement, escaped by PostgreSQL's own library as the connection's server reads them.
 
-    Psycopg's ClientCursor does the same, with four times the processor time for a row of the event log: it asks
-    for a dumper of each value and takes the statement apart.
+    Psycopg's ClientCursor does the same, with twice the processor time for a row of the event log: it asks for a
+    dumper of each value and takes the statement apart.
 
     Args:
         connection: Django's; it is opened if it is not.
