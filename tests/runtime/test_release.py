@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from django.utils import timezone
@@ -316,6 +317,36 @@ def every_ten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "SNAPSHOT_INTERVAL", 10)
 
 
+def is_short(handler: Handler) -> bool:
+    """Whether few ticks have come since the last snapshot of a run."""
+    current = supervisor.current()
+    assert current is not None
+    found = current.run_of(handler.pk)
+    assert found is not None
+    return found.position - found.snapshot < 10
+
+
+@pytest.mark.usefixtures("every_ten")
+async def test_a_run_that_goes_on_while_its_snapshot_is_taken_gets_another(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = threading.Event()
+    summarize = replay.summarize
+
+    def summarize_slowly(*args: Any) -> Any:
+        snapshot = summarize(*args)
+        assert waits.wait(20)
+        return snapshot
+
+    monkeypatch.setattr(replay, "summarize", summarize_slowly)
+    await process.serve(Pings)
+    handler = await process.start(Pings)
+    await process.seen(handler, "InputRequiredEvent")
+    assert not is_short(handler)
+    waits.set()
+    await until(lambda: is_short(handler), "no other snapshot was taken")
+
+
 @pytest.mark.parametrize("prunes", [False, True])
 @pytest.mark.usefixtures("every_ten")
 async def test_a_long_journal_is_read_from_its_last_snapshot(process: Process, prunes: bool) -> None:
@@ -323,14 +354,7 @@ async def test_a_long_journal_is_read_from_its_last_snapshot(process: Process, p
     handler = await process.start(Pings)
     await process.seen(handler, "InputRequiredEvent")
 
-    async def is_short() -> bool:
-        current = supervisor.current()
-        assert current is not None
-        found = current.run_of(handler.pk)
-        assert found is not None
-        return found.position - found.snapshot < 10
-
-    await until(is_short, "no snapshot was taken")
+    await until(lambda: is_short(handler), "no snapshot was taken")
     await process.crash()
     context = await process.query(contexts.read, handler.pk)
     assert context is not None
