@@ -23,7 +23,7 @@ from django.db import (
 from django.db.models import DurationField, ExpressionWrapper, F
 from django.utils import timezone
 
-from django_workflows import database, handlers, leases
+from django_workflows import database, handlers, leases, mailbox
 from django_workflows.database import trip
 from django_workflows.exceptions import HandlerNotFound
 from django_workflows.models import Context, Event, Handler, Tick, Worker
@@ -404,6 +404,109 @@ def test_what_the_orm_writes_is_part_of_a_transaction_of_one_trip() -> None:
         Handler.objects.filter(pk=other.pk).update(error="why not")
 
     assert race(lambda: set(Handler.objects.values_list("error", flat=True))) == [{"why", "why not"}]
+
+
+def _prepared() -> list[tuple[str, list[str]]]:
+    """Return what this thread's connection keeps prepared of our statements: names and types of parameters."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT name, parameter_types::text[] FROM pg_prepared_statements WHERE name LIKE 'dwf%'")
+        return list(cursor.fetchall())
+
+
+@postgresql_only
+def test_a_statement_of_one_trip_is_prepared_once() -> None:
+    for count in (1, 2, 3, 2, 4, 1, 3):
+        runs = [a_run() for _ in range(count)]
+        _in_one_trip(([run.pk for run in runs], [(run.pk, 1) for run in runs]))
+        if count == 4:
+            prepared = _prepared()
+
+    # What is demanded of one, two and four keys, and the UPDATE.
+    assert len(prepared) == 3 + 1
+    assert _prepared() == prepared
+    assert Handler.objects.filter(error="why").count() == 7
+
+
+@postgresql_only
+def test_what_failed_is_not_taken_for_prepared(caplog: pytest.LogCaptureFixture) -> None:
+    """A transaction may fail before or after a statement of its message was prepared."""
+    caplog.set_level("INFO", "django_workflows.database")
+    run = a_run()
+    for _ in range(2):
+        with pytest.raises(database.DemandFailed):
+            _in_one_trip(([run.pk], [(run.pk, 2)]))
+        _in_one_trip(([run.pk], [(run.pk, 1)]))
+
+    assert Handler.objects.get().error == "why"
+    assert not caplog.records
+
+
+@postgresql_only
+def test_a_pooler_that_keeps_nothing_prepared_costs_no_write(caplog: pytest.LogCaptureFixture) -> None:
+    """It gives each transaction another of its connections, or forgets on them what was prepared."""
+    caplog.set_level("INFO", "django_workflows.database")
+    for number in range(3):
+        run = a_run()
+        _in_one_trip(([run.pk], [(run.pk, 1)]))
+        assert Handler.objects.filter(error="why").count() == number + 1
+        with connections["default"].cursor() as cursor:
+            cursor.execute("DEALLOCATE ALL")
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "the database keeps no statements prepared, perhaps because of a pooler; it gets them as text"
+    ]
+    with pytest.raises(database.DemandFailed):
+        _in_one_trip(([run.pk], [(run.pk, 2)]))
+
+
+@postgresql_only
+def test_no_more_is_prepared_than_a_connection_shall_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trip, "PREPARED", 3)
+    runs = [a_run() for _ in range(5)]
+    for count in range(1, 6):
+        _in_one_trip(([run.pk for run in runs[:count]], [(run.pk, 1) for run in runs[:count]]))
+
+    assert len(_prepared()) == 3
+
+
+@postgresql_only
+def test_what_is_prepared_while_a_table_is_small_is_fast_when_it_is_large() -> None:
+    def write(runs: list[Handler]) -> None:
+        keys = [run.pk for run in runs]
+        with database.one_trip():
+            leases.demand([leases.of(run) for run in runs])
+            mailbox.demand_no_cancellation(keys)
+            mailbox.discard(keys)
+            ending = handlers.Ending(Handler.Status.FAILED, None, "why", timezone.now())
+            handlers.end((leases.of(run), ending) for run in runs)
+
+    def plans() -> list[str]:
+        connection = database.own_connection()
+        try:
+            write([a_run()])
+            write([a_run(), a_run()])
+            database.insert(Handler, [a_start().row() for _ in range(1000)], unique="run_id")
+            found = []
+            with connection.cursor() as cursor:
+                for name, types in _prepared():
+                    arguments = [_ARGUMENTS.get(type, "'{1}'" if type.endswith("[]") else "'1'") for type in types]
+                    cursor.execute(f"EXPLAIN EXECUTE {name}({', '.join(arguments)})")
+                    found.append("\n".join(line for (line,) in cursor.fetchall()))
+            return found
+        finally:
+            database.drop_connection()
+
+    (found,) = race(plans)
+
+    assert len(found) == 8
+    for plan in found:
+        assert "Seq Scan" not in plan
+        assert "on django_workflows_handler" not in plan or "django_workflows_handler_pkey" in plan
+        assert "dwf_handler" not in plan
+
+
+_TIME = "2026-01-02 03:04:05Z"
+_ARGUMENTS = {"timestamp with time zone": f"'{_TIME}'", "timestamp with time zone[]": f"'{{{_TIME}}}'"}
 
 
 @postgresql_only

@@ -100,8 +100,11 @@ def _own_options(connection: BaseDatabaseWrapper) -> dict[str, Any]:
     if connection.vendor == "postgresql":
         wait = round(patience * 1000)
         limits = f"-c lock_timeout={wait} -c idle_in_transaction_session_timeout={wait}"
+        # What is asked goes by keys. A statement that was prepared while a table had few rows would go on reading
+        # all of them until the next ANALYZE.
+        plans = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
         return {
-            "options": f"{given.get('options', '')} {limits}".strip(),
+            "options": f"{given.get('options', '')} {limits} {plans}".strip(),
             # A server whose host is gone is not waited for as long as TCP would.
             "tcp_user_timeout": given.get("tcp_user_timeout", round(conf.get().LEASE_TIMEOUT * 1000)),
         }

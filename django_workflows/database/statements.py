@@ -67,32 +67,26 @@ class Statement:
         """Write rows, and return what waits for what they return."""
         connection = connections[alias()]
         rows = self._adapted(rows, connection)
-        if rows and self._key and trip.takes_literals(connection):
-            with connection.cursor() as cursor:
-                for some in _portions(rows, ROWS):
-                    cursor.execute(self._updated(some, connection))
-            rows = []
+        cursors = []
+        if rows and trip.takes_literals(connection):
+            for some in _portions(rows, ROWS):
+                cursors.append(trip.execute(connection, *self._in_literals(some)))
         elif rows and (self._key or (connection.vendor == "sqlite" and not self._returning)):
             with connection.cursor() as cursor:
                 # SQLite keeps the statement prepared; MySQL is told each UPDATE by itself anyway.
                 cursor.executemany(self._update() if self._key else self._insert(1), rows)
-            rows = []
-        most = min(ROWS, (connection.features.max_query_params or ROWS**2) // len(self._columns))
-        cursors = []
-        for some in _portions(rows, most) if rows else ():
-            cursor = connection.cursor()
-            if trip.takes_literals(connection):
-                # Row by row: psycopg takes a statement of many parameters apart anew each time, and slowly.
-                cursor.execute(self._written(some, connection))
-            else:
+        elif rows:
+            most = min(ROWS, (connection.features.max_query_params or ROWS**2) // len(self._columns))
+            for some in _portions(rows, most):
+                cursor = connection.cursor()
                 cursor.execute(self._insert(len(some)), [value for row in some for value in row])
-            cursors.append(cursor)
+                cursors.append(cursor)
 
         def returned() -> list[tuple[Any, ...]]:
             found: list[tuple[Any, ...]] = []
             for cursor in cursors:
-                with cursor:
-                    found += cursor.fetchall() if self._returning else ()
+                found += cursor.fetchall() if self._returning else ()
+                cursor.close()
             return found
 
         return returned
@@ -100,26 +94,22 @@ class Statement:
     def _update(self) -> str:
         return _update(alias(), self._model, self._columns, self._key)
 
-    def _updated(self, rows: Sequence[Sequence[Any]], connection: BaseDatabaseWrapper) -> str:
-        """Return one UPDATE for rows, which PostgreSQL plans once."""
-        if len(rows) == 1:
-            return trip.Literals(connection)(self._update(), rows[0])
-        begin, end = _update_from(alias(), self._model, self._columns, self._key)
-        return f"{begin}{self._values(rows, connection)}{end}"
-
     def _insert(self, rows: int) -> str:
-        return self._around([_places(self._columns)] * rows)
+        return self._around(f"VALUES {', '.join([_places(self._columns)] * rows)}")
 
-    def _written(self, rows: Sequence[Sequence[Any]], connection: BaseDatabaseWrapper) -> str:
-        return self._around([self._values(rows, connection)])
+    def _in_literals(self, rows: Sequence[Sequence[Any]]) -> tuple[str, Sequence[Any]]:
+        """Return what PostgreSQL is told for rows, the same for any number of them, with its parameters."""
+        if len(rows) == 1:
+            return self._update() if self._key else self._insert(1), rows[0]
+        types = _types(alias(), self._model, (*self._columns, *self._key))
+        given = f"unnest({', '.join([f'%s::{type}[]' for type in types])})"
+        sql = _update_from(alias(), self._model, self._columns, self._key, given) if self._key else None
+        arrays = [trip.Array(column, type) for column, type in zip(zip(*rows, strict=True), types, strict=True)]
+        return sql or self._around(f"SELECT * FROM {given}"), arrays  # noqa: S608  names of our own models
 
-    def _values(self, rows: Sequence[Sequence[Any]], connection: BaseDatabaseWrapper) -> str:
-        write, places = trip.Literals(connection), _places(rows[0])
-        return ", ".join([write(places, row) for row in rows])
-
-    def _around(self, rows: Sequence[str]) -> str:
+    def _around(self, rows: str) -> str:
         begin, end = _insert(alias(), self._model, self._columns, self._returning, self._unique, self._replaced)
-        return f"{begin}{', '.join(rows)}{end}"
+        return f"{begin}{rows}{end}"
 
     def _adapted(self, rows: Iterable[Sequence[Any]], connection: BaseDatabaseWrapper) -> list[Sequence[Any]]:
         fields = [self._model._meta.get_field(name) for name in (*self._columns, *self._key)]
@@ -185,26 +175,27 @@ def _update(using: str, model: type[models.Model], columns: tuple[str, ...], key
 
 @lru_cache(maxsize=64)
 def _update_from(
-    using: str, model: type[models.Model], columns: tuple[str, ...], key: tuple[str, ...]
-) -> tuple[str, str]:
-    """Return what stands before and after the rows of one UPDATE: their columns and then their key."""
+    using: str, model: type[models.Model], columns: tuple[str, ...], key: tuple[str, ...], given: str
+) -> str:
+    """Return one UPDATE for rows that a function gives: their columns and then their key."""
     (table,) = map(connections[using].ops.quote_name, [model._meta.db_table])
-    # Of values that are all NULL, or text for now, PostgreSQL does not know what they shall become.
-    given = [f"given.c{number}::{_plain_type(using, model, name)}" for number, name in enumerate((*columns, *key))]
     names = _named(using, model, (*columns, *key))
-    pairs = [f"{name} = {value}" for name, value in zip(names, given, strict=True)]
+    pairs = [f"{name} = given.c{number}" for number, name in enumerate(names)]
     set_, where = ", ".join(pairs[: len(columns)]), [f"{table}.{pair}" for pair in pairs[len(columns) :]]
-    listed = ", ".join(f"c{number}" for number in range(len(given)))
-    begin = f"UPDATE {table} SET {set_} FROM (VALUES "  # noqa: S608  names of our own models
-    return begin, f") AS given ({listed}) WHERE {' AND '.join(where)}"
+    listed = ", ".join(f"c{number}" for number in range(len(names)))
+    return f"UPDATE {table} SET {set_} FROM {given} AS given ({listed}) WHERE {' AND '.join(where)}"  # noqa: S608
 
 
-def _plain_type(using: str, model: type[models.Model], name: str) -> str:
-    """Return the type of a column. Text without its length: a cast would cut off what is too long."""
-    field = model._meta.get_field(name)
-    if isinstance(field, models.CharField | models.TextField):
-        return "text"
-    return str(field.db_type(connections[using]))
+@lru_cache(maxsize=64)
+def _types(using: str, model: type[models.Model], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the types of columns. Text without its length: a cast would cut off what is too long."""
+    fields = [model._meta.get_field(name) for name in names]
+    return tuple(
+        "text"
+        if isinstance(field, models.CharField | models.TextField)
+        else str(field.db_type(connections[using]))
+        for field in fields
+    )
 
 
 @lru_cache(maxsize=64)
@@ -219,7 +210,7 @@ def _insert(
     """Return what stands before and after the rows."""
     ops = connections[using].ops
     names = ", ".join(_named(using, model, columns))
-    begin = f"INSERT INTO {ops.quote_name(model._meta.db_table)} ({names}) VALUES "  # noqa: S608
+    begin = f"INSERT INTO {ops.quote_name(model._meta.db_table)} ({names}) "
     end = ""
     if replaced:
         end += " " + ops.on_conflict_suffix_sql(
@@ -270,7 +261,11 @@ class Lookup:
             with atomic() if query.select_for_update else nullcontext():
                 sql, parameters = query.get_compiler(alias()).as_sql()
             # No key of a row is negative.
-            places = (_Place(-1 - p) if isinstance(p, int) and p < 0 else p for p in parameters)
+            places: Sequence[Any] = [_Place(-1 - p) if isinstance(p, int) and p < 0 else p for p in parameters]
+            if trip.takes_literals(connections[alias()]):
+                # Prepared, a statement shall have no parameters but the keys: PostgreSQL would not know the type
+                # of each, nor that a partial index has what is asked for.
+                sql, places = trip.filled_in(connections[alias()], sql, places, _Place)
             self._compiled[name] = sql, tuple(places)
         return self._compiled[name]
 
@@ -334,8 +329,7 @@ def delete(model: type[models.Model], lookup: Lookup, keys: Sequence[int]) -> No
         sql, parameters = lookup.written(keys)
         quote = connections[alias()].ops.quote_name
         table, key = quote(model._meta.db_table), quote(str(model._meta.pk.column))
-        with connections[alias()].cursor() as cursor:
-            cursor.execute(f"DELETE FROM {table} WHERE {key} IN ({sql})", parameters)  # noqa: S608
+        trip.execute(connections[alias()], f"DELETE FROM {table} WHERE {key} IN ({sql})", parameters)  # noqa: S608
 
 
 def demand(lookup: Lookup, keys: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
@@ -351,15 +345,14 @@ def demand(lookup: Lookup, keys: Sequence[int], rows: Sequence[Sequence[int]]) -
     sql, parameters = lookup.written(keys)
     if rows:
         columns = ", ".join(f"c{number}" for number in range(len(rows[0])))
-        asked = ", ".join(map(_places, rows))
-        found = f"(SELECT count(*) FROM found JOIN asked USING ({columns})) = {len(rows)}"  # noqa: S608
+        asked = ", ".join(["%s::bigint[]"] * len(rows[0]))
         # By itself, so that it locks each row that it finds, and no more.
         sql = (
-            f"WITH found ({columns}) AS MATERIALIZED ({sql}), asked ({columns}) AS (VALUES {asked}) "
-            f"SELECT 1 / ({found})::int"
+            f"WITH found ({columns}) AS MATERIALIZED ({sql}), "  # noqa: S608  names of our own models
+            f"asked ({columns}) AS (SELECT * FROM unnest({asked})) "
+            f"SELECT 1 / ((SELECT count(*) FROM found JOIN asked USING ({columns})) = %s)::int"
         )
-        parameters += [value for row in rows for value in row]
+        parameters += [*(trip.Array(column, "bigint") for column in zip(*rows, strict=True)), len(rows)]
     else:
         sql = f"SELECT 1 / (NOT EXISTS ({sql}))::int"
-    with connections[alias()].cursor() as cursor:
-        cursor.execute(sql, parameters)
+    trip.execute(connections[alias()], sql, parameters)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from django.db import DataError, connections
+from django.db import DataError, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_workflows.database.connections import alias
 
+logger = logging.getLogger("django_workflows.database")
+
 # Characters of a message; PostgreSQL takes eight times as many.
 MOST = 128_000_000
+# Statements that a connection keeps prepared, at most. There are some sixty.
+PREPARED = 200
+# What PostgreSQL says of a prepared statement that it does not have, has already, or cannot execute any more:
+# behind a pooler that gives each transaction another connection; and after a migration.
+_UNPREPARED = {"26000", "42P05", "0A000"}
+# This is how a demand says no.
+_DIVISION_BY_ZERO = "22012"
 
 
 class DemandFailed(Exception):
@@ -32,6 +46,19 @@ def takes_literals(connection: BaseDatabaseWrapper) -> bool:
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
     return bool(is_psycopg3)
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One column of several rows, as an array.
+
+    Attributes:
+        values: one or more.
+        type: of each, as PostgreSQL calls it.
+    """
+
+    values: Sequence[Any]
+    type: str
 
 
 class Literals:
@@ -58,6 +85,7 @@ class Literals:
             bool: lambda value: "true" if value else "false",
             type(None): lambda _: "NULL",
             datetime: lambda time: f"'{time.isoformat()}'::timestamp{'' if time.tzinfo is None else 'tz'}",
+            Array: lambda array: f"ARRAY[{', '.join(self._each(array.values))}]::{array.type}[]",
         }
 
     def __call__(self, sql: str, values: Sequence[Any]) -> str:
@@ -66,7 +94,14 @@ class Literals:
         Raises:
             DataError: PostgreSQL cannot hold one of them.
         """
-        return sql % tuple([self._writers.get(type(value), self._anything)(value) for value in values])
+        return sql % tuple(self._each(values))
+
+    def arguments(self, values: Sequence[Any]) -> str:
+        """Return values as they stand behind the name of a prepared statement; raises as when it is called."""
+        return f"({', '.join(self._each(values))})" if values else ""
+
+    def _each(self, values: Sequence[Any]) -> list[str]:
+        return [self._writers.get(type(value), self._anything)(value) for value in values]
 
     def _text(self, text: str) -> str:
         data = text.encode(self._encoding)
@@ -85,6 +120,31 @@ class Literals:
             return ClientCursor(self._connection.connection).mogrify("%s", [value])
 
 
+def execute(connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any]) -> Any:
+    """Execute a statement whose values are written with :class:`Literals`; returns a cursor.
+
+    In a transaction of one trip without Django's cursors, which take longer than the statement does here.
+    """
+    for wrapper in connection.execute_wrappers:
+        if isinstance(wrapper, _Gathered):
+            return wrapper.gather(sql, values)
+    cursor = connection.cursor()
+    cursor.execute(Literals(connection)(sql, values))
+    return cursor
+
+
+def filled_in(
+    connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any], place: type
+) -> tuple[str, Sequence[Any]]:
+    """Write values into a statement, apart from those of a class that stand for what is given later.
+
+    Returns the statement with the values that are left.
+    """
+    literals = Literals(connection)
+    texts = ["%s" if isinstance(value, place) else literals("%s", [value]).replace("%", "%%") for value in values]
+    return sql.replace("%%", "%%%%") % tuple(texts), [value for value in values if isinstance(value, place)]
+
+
 @contextmanager
 def one_trip() -> Iterator[None]:
     """A transaction of which PostgreSQL gets all statements at once, and answers them once.
@@ -93,6 +153,9 @@ def one_trip() -> Iterator[None]:
     message are a transaction, without BEGIN and COMMIT. A process waits for each answer 0.2 to 1 ms, of which the
     server needs a tenth. Rows are fetched after the block from the cursors that asked for them; there are no row
     counts.
+
+    Statements are prepared, which saves a third of PostgreSQL's time. Not by psycopg, which sends each of those by
+    itself.
 
     Raises:
         DemandFailed: something that it demanded (:func:`database.demand`) was not so, or it is too long.
@@ -109,37 +172,122 @@ class _Gathered:
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
-        self._written = Literals(connection)
-        self._statements: list[str] = []
+        self._literals = Literals(connection)
+        self._prepared = _prepared_on(connection)
+        # With their values, None where the text has all of them.
+        self._statements: list[tuple[str, Sequence[Any] | None]] = []
         self._cursors: list[Any] = []
 
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> None:
         for values in params if many else [params]:
-            self._statements.append(sql if values is None else self._written(sql, values))
+            # Unprepared: there, PostgreSQL does not always know of which type a parameter is.
+            self._statements.append((sql if values is None else self._literals(sql, values), None))
             self._cursors.append(context["cursor"])
 
+    def gather(self, sql: str, values: Sequence[Any]) -> _Asked:
+        asked = _Asked()
+        self._statements.append((sql, values))
+        self._cursors.append(asked)
+        return asked
+
     def send(self) -> None:
-        if sum(map(len, self._statements)) > MOST:
-            raise DemandFailed
         if not self._statements:
             return
         try:
-            with self._connection.cursor() as cursor:
-                cursor.execute("; ".join(self._statements))
-                for asking in self._cursors:
-                    if cursor.description is not None:
-                        asking.cursor = _Answer(cursor.fetchall())
-                    cursor.nextset()
-        except DataError as error:
-            if _is_division_by_zero(error):
+            with self._prepared.keeping():
+                self._send([self._written(*each) for each in self._statements])
+        except Error as error:
+            state = getattr(error.__cause__, "sqlstate", None)
+            if state == _DIVISION_BY_ZERO:
                 raise DemandFailed from error
+            if state not in _UNPREPARED or not self._prepared.is_possible:
+                raise
+            # Nothing of it was written.
+            self._prepared.give_up()
+            self.send()
+
+    def _written(self, sql: str, values: Sequence[Any] | None) -> str:
+        if values is None:
+            return sql
+        return self._prepared.executing(sql, values, self._literals) or self._literals(sql, values)
+
+    def _send(self, statements: Sequence[str]) -> None:
+        if sum(map(len, statements)) > MOST:
+            raise DemandFailed
+        with self._connection.cursor() as cursor:
+            cursor.execute("; ".join(statements))
+            for asking in self._cursors:
+                while cursor.cursor.statusmessage == "PREPARE":
+                    cursor.nextset()
+                if cursor.description is not None:
+                    asking.cursor = _Answer(cursor.fetchall())
+                cursor.nextset()
+
+
+class _Prepared:
+    """The statements that a connection has prepared.
+
+    Behind a pooler, another process may get the same connection: its names are others.
+    """
+
+    def __init__(self) -> None:
+        self.is_possible = True
+        self._names: dict[str, str] = {}
+        self._new: list[str] = []
+        self._token = secrets.token_hex(8)
+        self._numbers = count()
+
+    def executing(self, sql: str, values: Sequence[Any], literals: Literals) -> str | None:
+        """Return what executes a statement, and prepares it where it is not; None when it shall not be."""
+        if not self.is_possible:
+            return None
+        name, prepare = self._names.get(sql), ""
+        if name is None:
+            if len(self._names) >= PREPARED:
+                return None
+            name = self._names[sql] = f"dwf_{self._token}_{next(self._numbers)}"
+            self._new.append(sql)
+            places = tuple([f"${number + 1}" for number in range(len(values))])
+            prepare = f"PREPARE {name} AS {sql % places}; "
+        return f"{prepare}EXECUTE {name}{literals.arguments(values)}"
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep what is prepared in the block; when that fails, it may be prepared and may not."""
+        try:
+            yield
+        except BaseException:
+            for sql in self._new:
+                del self._names[sql]
             raise
+        finally:
+            self._new.clear()
+
+    def give_up(self) -> None:
+        """Prepare nothing more on this connection."""
+        self.is_possible = False
+        logger.info("the database keeps no statements prepared, perhaps because of a pooler; it gets them as text")
 
 
-def _is_division_by_zero(error: DataError) -> bool:
-    from psycopg.errors import DivisionByZero
+_prepared: WeakKeyDictionary[Any, _Prepared] = WeakKeyDictionary()
 
-    return isinstance(error.__cause__, DivisionByZero)
+
+def _prepared_on(connection: BaseDatabaseWrapper) -> _Prepared:
+    known = _prepared.get(connection.connection)
+    return _prepared.setdefault(connection.connection, _Prepared()) if known is None else known
+
+
+class _Asked:
+    """What asks for rows in a transaction of one trip, as a cursor does."""
+
+    def __init__(self) -> None:
+        self.cursor = _Answer([])
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self.cursor.fetchall()
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 class _Answer:

@@ -243,13 +243,13 @@ class Writer:
     def _commit(self, requests: Sequence[Request]) -> list[Any]:
         """Write requests in one transaction; returns a result for each, LeaseLost for refused ones."""
         if database.commits_by_itself() and all(map(_is_usual, requests)):
-            if len(requests) == 1 and isinstance(requests[0], Start):
-                # One statement, which needs no BEGIN and no COMMIT around it.
-                return handlers.start_many([requests[0]])
             if database.takes_one_trip():
                 # One may be for a run that was taken over or cancelled: then with a look at each.
                 with contextlib.suppress(database.DemandFailed):
                     return _write_usual(requests)
+            if len(requests) == 1 and isinstance(requests[0], Start):
+                # One statement, which needs no BEGIN and no COMMIT around it.
+                return handlers.start_many([requests[0]])
         with database.atomic():
             results: dict[int, Any] = {}
             changes = [request for request in requests if isinstance(request, Changes)]
