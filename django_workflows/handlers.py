@@ -305,10 +305,12 @@ def idle(changes: Iterable[tuple[Lease, Idle]]) -> None:
     _IDLE.execute((idle.since, idle.wake_at, lease.handler) for lease, idle in changes)
 
 
+_PROGRESSED = database.Statement(Handler, ("crashes",), key=("id",))
+
+
 def progressed(leases: Iterable[Lease]) -> None:
     """Record that runs have gone on although processes died with them, whose leases the transaction holds."""
-    keys = [lease.handler for lease in leases]
-    Handler.objects.using(database.alias()).filter(pk__in=keys).update(crashes=0)
+    _PROGRESSED.execute((0, lease.handler) for lease in leases)
 
 
 def of_run(run_id: str) -> Handler | None:

@@ -152,9 +152,13 @@ def cancelled(runs: Collection[Lease]) -> set[Lease]:
     return {lease for lease in runs if (lease.handler, lease.run) in found}
 
 
-def consume(messages: Collection[int]) -> None:
+_CONSUME = database.Statement(Message, ("consumed_at",), key=("id",))
+
+
+def consume(messages: Iterable[int]) -> None:
     """Mark messages as consumed, in the transaction of the ticks that consume them."""
-    _waiting().filter(pk__in=messages).update(consumed_at=timezone.now())
+    now = timezone.now()
+    _CONSUME.execute((now, message) for message in messages)
 
 
 def demand_no_cancellation(handlers: Sequence[int]) -> None:

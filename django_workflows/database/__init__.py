@@ -25,12 +25,15 @@ from django_workflows.database.connections import (
     own_connection,
     read,
 )
+from django_workflows.database.courier import ConnectionLost, Courier, open_connection
 from django_workflows.database.indexes import PartialIndex
 from django_workflows.database.statements import Lookup, Statement, delete, demand, insert, locked, send_insert
 from django_workflows.database.trip import DemandFailed, one_trip, takes_one_trip
 
 __all__ = [
     "READERS",
+    "ConnectionLost",
+    "Courier",
     "DatabaseNow",
     "DemandFailed",
     "DocumentField",
@@ -53,6 +56,7 @@ __all__ = [
     "managed",
     "moment",
     "one_trip",
+    "open_connection",
     "own_connection",
     "read",
     "seconds",

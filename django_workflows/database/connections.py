@@ -68,13 +68,17 @@ def own_connection() -> BaseDatabaseWrapper:
     It gets what a process needs whose only writer it is, whatever the site has configured. It takes no place in
     the site's connection pool, which it would keep for good.
     """
-    using = alias()
-    connection = connections.create_connection(using)
+    connections[alias()] = connection = new_connection()
+    return connection
+
+
+def new_connection() -> BaseDatabaseWrapper:
+    """Make a connection for :func:`own_connection` that is nobody's yet."""
+    connection = connections.create_connection(alias())
     options = {**connection.settings_dict.get("OPTIONS", {}), **_own_options(connection)}
     options.pop("pool", None)
     # Without autocommit, nothing would ever be committed: Django then leaves that to whoever has switched it off.
     connection.settings_dict = {**connection.settings_dict, "OPTIONS": options, "AUTOCOMMIT": True}
-    connections[using] = connection
     return connection
 
 

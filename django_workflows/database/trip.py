@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -74,7 +75,8 @@ class Literals:
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         from psycopg.pq import Escaping
 
-        connection.ensure_connection()
+        if connection.connection is None:
+            connection.ensure_connection()
         self._connection = connection
         self._encoding = connection.connection.info.encoding
         self._escape = Escaping(connection.connection.pgconn).escape_literal
@@ -126,7 +128,7 @@ def execute(connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any]) ->
     In a transaction of one trip without Django's cursors, which take longer than the statement does here.
     """
     for wrapper in connection.execute_wrappers:
-        if isinstance(wrapper, _Gathered):
+        if isinstance(wrapper, Trip):
             return wrapper.gather(sql, values)
     cursor = connection.cursor()
     cursor.execute(Literals(connection)(sql, values))
@@ -160,15 +162,20 @@ def one_trip() -> Iterator[None]:
     Raises:
         DemandFailed: something that it demanded (:func:`database.demand`) was not so, or it is too long.
     """
-    connection = connections[alias()]
-    gathered = _Gathered(connection)
-    with connection.execute_wrapper(gathered):
+    trip = Trip(connections[alias()])
+    with trip.gathering():
         yield
-    gathered.send()
+    trip.send()
 
 
-class _Gathered:
-    """Statements that wait to be sent; a wrapper of Django's for whatever is executed."""
+class Trip:
+    """Statements of one transaction, gathered to be sent in one message.
+
+    It is a wrapper of Django's for what is executed on the connection.
+
+    Args:
+        connection: Django's, for which they are; open.
+    """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
@@ -177,6 +184,12 @@ class _Gathered:
         # With their values, None where the text has all of them.
         self._statements: list[tuple[str, Sequence[Any] | None]] = []
         self._cursors: list[Any] = []
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Gather what is executed on the connection in the block."""
+        with self._connection.execute_wrapper(self):
+            yield
 
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> None:
         for values in params if many else [params]:
@@ -190,20 +203,55 @@ class _Gathered:
         self._cursors.append(asked)
         return asked
 
+    def message(self) -> str:
+        """Return what has to be sent, after which :meth:`succeeded` or :meth:`failed` must be called.
+
+        Raises:
+            DemandFailed: it is too long.
+        """
+        message = "; ".join([self._written(*each) for each in self._statements])
+        if len(message) > MOST:
+            self._prepared.forget()
+            raise DemandFailed
+        return message
+
+    def succeeded(self, answers: Iterable[Sequence[tuple[Any, ...]] | None]) -> None:
+        """Take the answers to the statements, in their order: rows, None where there are none."""
+        self._prepared.keep()
+        for asking, rows in zip(self._cursors, answers, strict=True):
+            if rows is not None:
+                asking.cursor = _Answer(rows)
+
+    def failed(self, state: str | None) -> Failure:
+        """Hear of an error instead: of PostgreSQL's code for it, None when the connection was lost."""
+        self._prepared.forget()
+        if state == _DIVISION_BY_ZERO:
+            return Failure.DEMAND
+        if state in _UNPREPARED and self._prepared.is_possible:
+            self._prepared.give_up()
+            return Failure.UNPREPARED
+        return Failure.ERROR
+
     def send(self) -> None:
+        """Send the message and wait for the answers.
+
+        Raises:
+            DemandFailed: something was not as demanded, or it is too long.
+        """
         if not self._statements:
             return
+        message = self.message()
         try:
-            with self._prepared.keeping():
-                self._send([self._written(*each) for each in self._statements])
+            with self._connection.cursor() as cursor:
+                cursor.execute(message)
+                self.succeeded(_answers(cursor))
         except Error as error:
-            state = getattr(error.__cause__, "sqlstate", None)
-            if state == _DIVISION_BY_ZERO:
+            failure = self.failed(getattr(error.__cause__, "sqlstate", None))
+            if failure is Failure.DEMAND:
                 raise DemandFailed from error
-            if state not in _UNPREPARED or not self._prepared.is_possible:
+            if failure is Failure.ERROR:
                 raise
-            # Nothing of it was written.
-            self._prepared.give_up()
+            # Nothing of it was written; now with everything in the text.
             self.send()
 
     def _written(self, sql: str, values: Sequence[Any] | None) -> str:
@@ -211,17 +259,21 @@ class _Gathered:
             return sql
         return self._prepared.executing(sql, values, self._literals) or self._literals(sql, values)
 
-    def _send(self, statements: Sequence[str]) -> None:
-        if sum(map(len, statements)) > MOST:
-            raise DemandFailed
-        with self._connection.cursor() as cursor:
-            cursor.execute("; ".join(statements))
-            for asking in self._cursors:
-                while cursor.cursor.statusmessage == "PREPARE":
-                    cursor.nextset()
-                if cursor.description is not None:
-                    asking.cursor = _Answer(cursor.fetchall())
-                cursor.nextset()
+
+class Failure(Enum):
+    """Why a trip has failed; in each case nothing of it is written, unless the connection was lost."""
+
+    DEMAND = "something was not as demanded"
+    UNPREPARED = "what was prepared is not there; the next try does without"
+    ERROR = "the database refuses it, or is gone"
+
+
+def _answers(cursor: Any) -> Iterator[Sequence[tuple[Any, ...]] | None]:
+    more: Any = True
+    while more:
+        if cursor.statusmessage != "PREPARE":
+            yield cursor.fetchall() if cursor.description is not None else None
+        more = cursor.nextset()
 
 
 class _Prepared:
@@ -251,17 +303,15 @@ class _Prepared:
             prepare = f"PREPARE {name} AS {sql % places}; "
         return f"{prepare}EXECUTE {name}{literals.arguments(values)}"
 
-    @contextmanager
-    def keeping(self) -> Iterator[None]:
-        """Keep what is prepared in the block; when that fails, it may be prepared and may not."""
-        try:
-            yield
-        except BaseException:
-            for sql in self._new:
-                del self._names[sql]
-            raise
-        finally:
-            self._new.clear()
+    def keep(self) -> None:
+        """Count on what was prepared since the last message."""
+        self._new.clear()
+
+    def forget(self) -> None:
+        """Do not: the message has failed, before it was prepared or after."""
+        for sql in self._new:
+            del self._names[sql]
+        self._new.clear()
 
     def give_up(self) -> None:
         """Prepare nothing more on this connection."""
@@ -293,11 +343,11 @@ class _Asked:
 class _Answer:
     """Stands in a cursor for the rows that its statement was answered with."""
 
-    def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
         self._rows = rows
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        return self._rows
+        return list(self._rows)
 
     def close(self) -> None:
         """There is nothing to close."""

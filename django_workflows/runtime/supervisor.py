@@ -168,13 +168,9 @@ class Supervisor:
                 logger.info("let go of %d runs, which go on elsewhere or at the next start", count)
         except Exception:
             logger.warning("could not let go of the runs; they are taken over when the lease ends")
-        await self._join_writer()
+        await self._writer.close()
         self._membership.end()
         # The step threads go on as the loop's default executor, which whatever else runs there may need.
-
-    async def _join_writer(self) -> None:
-        with database.ManagedExecutor(1) as joining:
-            await self._loop.run_in_executor(joining, self._writer.stop)
 
     def _hear_of_death(self) -> None:
         with contextlib.suppress(RuntimeError):

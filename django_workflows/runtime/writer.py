@@ -46,6 +46,7 @@ from django_workflows.handlers import Ending, Idle, Start
 from django_workflows.journal import TickEntry
 from django_workflows.leases import Lease
 from django_workflows.models import Handler
+from django_workflows.runtime.express import Express
 
 logger = logging.getLogger("django_workflows.writer")
 
@@ -127,19 +128,39 @@ class Writer:
         self._on_interval = on_interval
         self._interval = interval
         self._next_interval = time.monotonic() + interval
+        self._next_connection = 0.0
         self._stopping = False
         self._last_batch = 0
         # How many transactions the database has failed. Of one that failed in its commit nobody knows whether it
         # took place.
         self.failures = 0
+        self._express: Express | None = None
         self._replies: dict[asyncio.AbstractEventLoop, list[threads.Answer]] = {}
         self._thread = threading.Thread(target=self._run, name="django-workflows-writer", daemon=True)
 
     def start(self) -> None:
+        """Begin; on an event loop, which then writes what it can by itself (see ``express``)."""
+        if database.takes_one_trip():
+            self._express = Express(
+                is_usual=_is_usual,
+                write=_write_usual,
+                hand_over=self._hand_over,
+                on_committed=_tell,
+                on_failed=self._count_failure,
+                most=MAX_BATCH,
+            )
         self._thread.start()
 
-    def stop(self, timeout: float | None = None) -> None:
+    async def close(self) -> None:
         """Write what was submitted, without further retries, and end the thread."""
+        if self._express is not None:
+            await self._express.close()
+        # A thread may have to be made for it: the loop's own may be at work for steps.
+        with database.ManagedExecutor(1) as joining:
+            await asyncio.get_running_loop().run_in_executor(joining, self.stop)
+
+    def stop(self, timeout: float | None = None) -> None:
+        """As :meth:`close`, of what the thread has got."""
         self._queue.put(None)
         self._thread.join(timeout)
 
@@ -149,6 +170,11 @@ class Writer:
         Returns a future with the result once it is committed: None for Changes, the Handler for a Start, what
         it returned for a callable. It raises LeaseLost, PersistenceFailed, or what the callable raised.
         """
+        if self._express is not None and self._express.loop is asyncio.get_running_loop():
+            return self._express.submit(request)
+        return self._hand_over(request)
+
+    def _hand_over(self, request: Request) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -157,6 +183,9 @@ class Writer:
 
         self._queue.put(_Submitted(request, reply))
         return future
+
+    def _count_failure(self) -> None:
+        self.failures += 1
 
     # --- the thread -----------------------------------------------------------------------------------
 
@@ -168,6 +197,7 @@ class Writer:
                 if batch:
                     self._write_or_refuse(batch)
                     self._deliver()
+                    self._lend_connection()
                 self._interval_passed()
             for _, _, submitted in self._postponed:
                 submitted.reply(None, PersistenceFailed())
@@ -235,10 +265,7 @@ class Writer:
                 submitted.reply(None, result)
             else:
                 submitted.reply(result, None)
-                request = submitted.request
-                if isinstance(request, Changes) and (request.events or request.ending is not None):
-                    lease, ended = request.lease, request.ending is not None
-                    notify.committed(lease.handler, lease.run, request.events, ended=ended)
+                _tell(submitted.request)
 
     def _commit(self, requests: Sequence[Request]) -> list[Any]:
         """Write requests in one transaction; returns a result for each, LeaseLost for refused ones."""
@@ -246,7 +273,9 @@ class Writer:
             if database.takes_one_trip():
                 # One may be for a run that was taken over or cancelled: then with a look at each.
                 with contextlib.suppress(database.DemandFailed):
-                    return _write_usual(requests)
+                    with database.one_trip():
+                        written = _write_usual(requests)
+                    return written()
             if len(requests) == 1 and isinstance(requests[0], Start):
                 # One statement, which needs no BEGIN and no COMMIT around it.
                 return handlers.start_many([requests[0]])
@@ -340,6 +369,24 @@ class Writer:
         logger.warning("a write failed, trying again in %.1f s: %s", delay, error)
         heapq.heappush(self._postponed, (time.monotonic() + delay, next(self._order), submitted))
 
+    def _lend_connection(self) -> None:
+        """Open a connection for the event loop, unless it has one or was offered one lately."""
+        express, now = self._express, time.monotonic()
+        if express is None or express.has_courier or now < self._next_connection or self._stopping:
+            return
+        self._next_connection = now + self._interval
+        try:
+            connection = database.open_connection()
+        except Exception as error:
+            logger.warning("the event loop gets no connection, so the thread writes everything: %s", error)
+            return
+        if connection is not None:
+            try:
+                express.loop.call_soon_threadsafe(express.use, connection)
+            except RuntimeError:
+                # A loop that is closed needs none.
+                connection.close()
+
     def _deliver(self) -> None:
         """Resolve the futures of a batch with one wake-up of each event loop."""
         replies, self._replies = self._replies, {}
@@ -367,22 +414,31 @@ def _is_usual(request: Request) -> bool:
     return isinstance(request, Start) and request.is_plain and request.most is None
 
 
-def _write_usual(requests: Sequence[Request]) -> list[Any]:
+def _write_usual(requests: Sequence[Request]) -> Callable[[], list[Any]]:
     """Write requests on the assumption that all leases hold, and that no run that ends is to be cancelled.
 
-    Raises:
-        DemandFailed: it is not so; nothing was written.
+    In a transaction of one trip, which fails if it is not so. Returns what gives the results after it.
     """
     starts = [request for request in requests if isinstance(request, Start)]
     changes = [request for request in requests if isinstance(request, Changes)]
-    with database.one_trip():
-        leases.demand([change.lease for change in changes])
-        mailbox.demand_no_cancellation([change.lease.handler for change in changes if change.ends_by_itself])
-        mailbox.discard([change.lease.handler for change in changes if change.ending is not None])
-        write_changes(changes)
-        started = handlers.send_starts(starts)
-    found = iter(started())
-    return [next(found) if isinstance(request, Start) else None for request in requests]
+    leases.demand([change.lease for change in changes])
+    mailbox.demand_no_cancellation([change.lease.handler for change in changes if change.ends_by_itself])
+    mailbox.discard([change.lease.handler for change in changes if change.ending is not None])
+    write_changes(changes)
+    started = handlers.send_starts(starts)
+
+    def results() -> list[Any]:
+        found = iter(started())
+        return [next(found) if isinstance(request, Start) else None for request in requests]
+
+    return results
+
+
+def _tell(request: Request) -> None:
+    """Tell readers of what is committed."""
+    if isinstance(request, Changes) and (request.events or request.ending is not None):
+        lease = request.lease
+        notify.committed(lease.handler, lease.run, request.events, ended=request.ending is not None)
 
 
 def _write_held(changes: Sequence[Changes]) -> tuple[dict[Lease, bool], set[Lease]]:

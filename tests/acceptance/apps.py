@@ -25,10 +25,13 @@ class AcceptanceConfig(AppConfig):
 
     def ready(self) -> None:
         if "SITE_DIRECTORY" in os.environ:
+            from django_workflows.runtime.express import Express
             from django_workflows.runtime.writer import Writer
 
             order = KillOrder(Path(os.environ["SITE_DIRECTORY"]) / ORDER)
             Writer._commit = order.wrap(Writer._commit)  # type: ignore[method-assign]
+            Express._carry = order.wrap_carry(Express._carry)  # type: ignore[method-assign]
+            Express._answered = order.wrap_answered(Express._answered)  # type: ignore[method-assign]
         if "SITE_PATIENCE" in os.environ:
             from django_workflows.api import sockets
 
@@ -36,7 +39,7 @@ class AcceptanceConfig(AppConfig):
 
 
 class KillOrder:
-    """Counts the writer's transactions while there is an order.
+    """Counts the writer's transactions, and those that the event loop sends, while there is an order.
 
     Args:
         file: where the order is given.
@@ -45,6 +48,8 @@ class KillOrder:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._count = 0
+        # Whether it is to be obeyed when what the event loop has sent is answered.
+        self._is_due = False
 
     def wrap(self, commit: Callable[..., Any]) -> Callable[..., Any]:
         from django_workflows import database
@@ -64,6 +69,30 @@ class KillOrder:
             if reached and moment == "after":
                 self._obey(moment)
             return results
+
+        return wrapped
+
+    def wrap_carry(self, carry: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap what sends a transaction in one message, which is all that a process does for its commit."""
+
+        def wrapped(*args: Any) -> Any:
+            order = self._read()
+            if order is not None:
+                moment, number = order
+                self._count += 1
+                if self._count == number and moment != "after":
+                    self._obey(moment)
+                self._is_due = self._count == number and moment == "after"
+            return carry(*args)
+
+        return wrapped
+
+    def wrap_answered(self, answered: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(express: Any, error: Exception | None) -> Any:
+            if self._is_due and error is None:
+                self._obey("after")
+            self._is_due = False
+            return answered(express, error)
 
         return wrapped
 

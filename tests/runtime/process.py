@@ -247,6 +247,8 @@ async def kill(dying: Supervisor) -> None:
     # Nobody hears of what the thread may still commit, and what nobody has taken yet is lost.
     writer._deliver = lambda: None
     writer.submit = lambda request: loop.create_future()
+    if writer._express is not None:
+        writer._express.abandon()
     with contextlib.suppress(queue.Empty):
         while True:
             writer._queue.get_nowait()

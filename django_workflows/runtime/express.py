@@ -1,0 +1,176 @@
+"""What a process writes, in line: by the writer's thread, or where possible by the event loop itself.
+
+Where the database takes a transaction in one message (PostgreSQL), the event loop sends what is usual and hears of
+its commit without a thread in between. The thread does everything else, and whatever fails: it tells why, tries
+again, and finds out whose lease it was.
+
+There is one order: while the thread is at work nothing is sent, and it gets nothing while something is under way.
+So what it reads is all that was written before, and nothing of what is written later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django_workflows import database, threads
+
+logger = logging.getLogger("django_workflows.writer")
+
+Waiting = tuple[Any, asyncio.Future[Any]]
+
+
+class Express:
+    """The line of one event loop.
+
+    Args:
+        is_usual: whether a request needs nothing from the database but that it is written.
+        write: writes usual ones in a transaction of one trip; returns what gives their results after it.
+        hand_over: gives a request to the thread; returns a future of the running loop.
+        on_committed: called with each request that the event loop has written.
+        on_failed: called when nobody knows what became of a transaction.
+        most: requests in one transaction.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_usual: Callable[[Any], bool],
+        write: Callable[[Sequence[Any]], Callable[[], list[Any]]],
+        hand_over: Callable[[Any], asyncio.Future[Any]],
+        on_committed: Callable[[Any], None],
+        on_failed: Callable[[], None],
+        most: int,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._is_usual = is_usual
+        self._write = write
+        self._hand_over = hand_over
+        self._on_committed = on_committed
+        self._on_failed = on_failed
+        self._most = most
+        self._courier: database.Courier | None = None
+        self._usual: deque[Waiting] = deque()
+        self._others: deque[Waiting] = deque()
+        # What is on its way, with what gives its results.
+        self._carried: tuple[list[Waiting], Callable[[], list[Any]]] | None = None
+        # How many the thread has.
+        self._in_thread = 0
+        # Whether others come first, since usual ones were written last.
+        self._others_first = False
+        self._is_due = False
+        self._arrived: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def has_courier(self) -> bool:
+        return self._courier is not None or self._closed
+
+    def use(self, connection: Any) -> None:
+        """Write on a connection of :func:`database.open_connection` from now on."""
+        courier = database.Courier(connection, self._answered)
+        if self.has_courier:
+            courier.close()
+        else:
+            self._courier = courier
+
+    def submit(self, request: Any) -> asyncio.Future[Any]:
+        """Write a request in one of the next transactions; see :meth:`Writer.submit`."""
+        future: asyncio.Future[Any] = self.loop.create_future()
+        (self._usual if self._is_usual(request) else self._others).append((request, future))
+        if self._courier is None:
+            self._go_on()
+        elif not self._is_due:
+            # Others will have something to write in the same turn of the loop.
+            self._is_due = True
+            self.loop.call_soon(self._go_on)
+        return future
+
+    async def close(self) -> None:
+        """Wait for what is under way, and leave the rest to the thread."""
+        self._closed = True
+        if self._carried is not None:
+            self._arrived = self.loop.create_future()
+            await self._arrived
+        self.abandon()
+        self._go_on()
+
+    def abandon(self) -> None:
+        """Close the connection; of what is under way nobody hears any more."""
+        self._closed = True
+        if self._courier is not None:
+            self._courier.close()
+            self._courier = None
+
+    # --- the line -------------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        self._is_due = False
+        if self._carried is not None:
+            return
+        if self._courier is None or self._closed:
+            self._leave_to_thread(self._usual)
+            self._leave_to_thread(self._others)
+        elif self._in_thread:
+            return
+        elif self._others and (self._others_first or not self._usual):
+            self._others_first = False
+            self._leave_to_thread(self._others)
+        elif self._usual:
+            self._others_first = True
+            self._carry([self._usual.popleft() for _ in range(min(len(self._usual), self._most))])
+
+    def _leave_to_thread(self, waiting: deque[Waiting]) -> None:
+        while waiting:
+            request, future = waiting.popleft()
+            self._in_thread += 1
+            answered = self._hand_over(request)
+            answered.add_done_callback(lambda answered, future=future: self._done(answered, future))  # type: ignore[misc]
+
+    def _done(self, answered: asyncio.Future[Any], future: asyncio.Future[Any]) -> None:
+        self._in_thread -= 1
+        error = answered.exception()
+        threads.give([(future, None if error else answered.result(), error)])
+        if not self._in_thread:
+            self._go_on()
+
+    def _carry(self, batch: list[Waiting]) -> None:
+        assert self._courier is not None
+        requests = [request for request, _ in batch]
+        try:
+            self._carried = batch, self._courier.carry(lambda: self._write(requests))
+        except database.ConnectionLost:
+            self._lose()
+            self._leave_to_thread(deque(batch))
+        except Exception as error:
+            # What was never asked before has to be written out, which the thread does; or it cannot be stored.
+            logger.debug("left to the thread: %s", error)
+            self._leave_to_thread(deque(batch))
+
+    def _answered(self, error: Exception | None) -> None:
+        carried, self._carried = self._carried, None
+        if isinstance(error, database.ConnectionLost):
+            self._lose()
+        if carried is not None:
+            batch, results = carried
+            if error is None:
+                # The next one can be on its way while those of this one are told.
+                self._go_on()
+                answers = [(future, result, None) for (_, future), result in zip(batch, results(), strict=True)]
+                threads.give(answers)
+                for request, _ in batch:
+                    self._on_committed(request)
+            else:
+                if not isinstance(error, database.DemandFailed):
+                    self._on_failed()
+                self._leave_to_thread(deque(batch))
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def _lose(self) -> None:
+        if self._courier is not None:
+            self._courier.close()
+            self._courier = None

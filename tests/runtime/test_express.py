@@ -1,0 +1,306 @@
+"""What the event loop writes by itself: on PostgreSQL, with the writer's thread behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from django.db import DataError, connections
+from django.db.models import F
+
+from django_workflows import database, leases
+from django_workflows.exceptions import LeaseLost
+from django_workflows.handlers import Start
+from django_workflows.journal import TickEntry
+from django_workflows.models import Handler, Tick
+from django_workflows.runtime.writer import Changes, Writer
+from tests.storage import PATIENCE, a_run, a_start, a_worker, an_ending, race, terminate_other_connections
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connections["default"].vendor != "postgresql", reason="about PostgreSQL"),
+]
+
+
+@pytest.fixture
+async def writer() -> AsyncIterator[Writer]:
+    writer = Writer(interval=0.05)
+    writer.start()
+    await _ready(writer)
+    yield writer
+    await writer.close()
+
+
+async def _ready(writer: Writer) -> None:
+    """Wait until the event loop has a connection, and has written of each kind."""
+    assert writer._express is not None
+    async with asyncio.timeout(PATIENCE):
+        while not writer._express.has_courier:
+            await writer.submit(lambda: None)
+            await asyncio.sleep(0.01)
+        for count in (1, 2, 3):
+            runs = await _runs(count)
+            await _write(writer, *(Changes(leases.of(run), ending=an_ending()) for run in runs))
+
+
+@pytest.fixture
+def carried(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each transaction that the event loop was to carry, whether it was sent."""
+    found: list[bool] = []
+    carry = database.Courier.carry
+
+    def look(courier: Any, write: Any) -> Any:
+        found.append(False)
+        written = carry(courier, write)
+        found[-1] = True
+        return written
+
+    monkeypatch.setattr(database.Courier, "carry", look)
+    return found
+
+
+async def _runs(count: int) -> list[Handler]:
+    (runs,) = await asyncio.to_thread(race, lambda: [a_run(worker=a_worker().pk) for _ in range(count)])
+    return runs
+
+
+async def _write(writer: Writer, *requests: Any) -> list[Any]:
+    async with asyncio.timeout(PATIENCE):
+        return await asyncio.gather(*map(writer.submit, requests), return_exceptions=True)
+
+
+async def _until(look: Callable[[], Awaitable[Any]], expected: Any) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if await look() == expected:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def _ticks() -> dict[int, list[str]]:
+    (found,) = await asyncio.to_thread(
+        race, lambda: list(Tick.objects.order_by("pk").values_list("handler_id", "data"))
+    )
+    return {key: [data for other, data in found if other == key] for key, _ in found}
+
+
+def _tick(run: Handler, data: str, sequence: int = 0) -> Changes:
+    return Changes(leases.of(run), ticks=[TickEntry(sequence, data)])
+
+
+async def test_what_comes_together_is_one_transaction_without_the_thread(
+    writer: Writer, carried: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = await _runs(3)
+    monkeypatch.setattr(writer, "_hand_over", None)
+    start = a_start()
+
+    *results, handler = await _write(writer, *(_tick(run, "{}") for run in runs), start)
+
+    assert results == [None] * 3
+    assert isinstance(handler, Handler)
+    assert handler.run_id == start.run_id
+    assert carried == [True]
+    assert await _ticks() == {run.pk: ["{}"] for run in runs}
+
+
+async def test_the_thread_reads_all_that_was_written_before_and_nothing_of_what_comes_later(
+    writer: Writer, carried: list[bool]
+) -> None:
+    before = await asyncio.to_thread(race, Handler.objects.count)
+    counts = []
+    for _ in range(20):
+        first = asyncio.ensure_future(writer.submit(a_start()))
+        await first
+        look, then = writer.submit(Handler.objects.count), writer.submit(a_start())
+        await asyncio.sleep(0)
+        also = writer.submit(a_start())
+        counts.append(await look)
+        # It came first, or they did, but never half of it.
+        await asyncio.gather(then, also)
+
+    assert all(carried)
+    steps = [count - before[0] - 3 * number for number, count in enumerate(counts)]
+    assert set(steps) <= {1, 2, 3}
+
+
+async def test_nobody_starves(writer: Writer) -> None:
+    """While there is always something usual to write, the thread has its turn, and the other way round."""
+    is_over = False
+
+    async def go_on(make: Any) -> int:
+        count = 0
+        while not is_over:
+            await writer.submit(make())
+            count += 1
+        return count
+
+    both = [asyncio.ensure_future(go_on(make)) for make in (a_start, lambda: lambda: None) for _ in range(3)]
+    await asyncio.sleep(0.5)
+    is_over = True
+    async with asyncio.timeout(PATIENCE):
+        counts = await asyncio.gather(*both)
+
+    assert min(counts) > 5, counts
+
+
+async def test_a_lease_that_was_lost_costs_only_its_own_run(writer: Writer, carried: list[bool]) -> None:
+    runs = await _runs(3)
+    taken = Handler.objects.filter(pk=runs[1].pk)
+    await asyncio.to_thread(race, lambda: taken.update(fence=F("fence") + 1))
+
+    results = await _write(writer, *(_tick(run, "{}") for run in runs))
+
+    assert [type(result) for result in results] == [type(None), LeaseLost, type(None)]
+    assert carried == [True]
+    assert (await _ticks()).keys() == {runs[0].pk, runs[2].pk}
+    # It was refused, so there is no doubt about a commit.
+    assert writer.failures == 0
+
+
+async def test_what_cannot_be_stored_costs_only_its_own_run(writer: Writer) -> None:
+    runs = await _runs(3)
+    wrong = [
+        _tick(runs[0], "NUL \0"),
+        Changes(leases.of(runs[1]), ending=an_ending(Handler.Status.FAILED, error="a\0b")),
+        _tick(runs[2], "{}"),
+    ]
+
+    results = await _write(writer, *wrong)
+
+    assert [type(result) for result in results] == [DataError, DataError, type(None)]
+    assert await _ticks() == {runs[2].pk: ["{}"]}
+
+
+async def test_a_connection_that_breaks_in_between_loses_nothing(writer: Writer, carried: list[bool]) -> None:
+    (run,) = await _runs(1)
+    for number in range(3):
+        await asyncio.to_thread(race, terminate_other_connections)
+        assert await _write(writer, _tick(run, str(number), 2 * number)) == [None]
+        # And it has one again.
+        await _ready(writer)
+        carried.clear()
+        assert await _write(writer, _tick(run, f"{number} again", 2 * number + 1)) == [None]
+        assert carried == [True]
+
+    expected = [text for number in range(3) for text in (str(number), f"{number} again")]
+    assert (await _ticks())[run.pk] == expected
+
+
+async def test_a_connection_that_breaks_under_way_loses_nothing(writer: Writer, carried: list[bool]) -> None:
+    """The transaction waits for somebody's lock when its connection is cut off."""
+    run, other = await _runs(2)
+    start = a_start()
+    locked, go_on = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        with database.atomic():
+            Handler.objects.select_for_update().get(pk=run.pk)
+            loop.call_soon_threadsafe(locked.set)
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(PATIENCE)
+
+    def cut_off() -> int:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return len(cursor.fetchall())
+
+    holding = asyncio.create_task(asyncio.to_thread(race, hold))
+    await locked.wait()
+    writing = asyncio.create_task(_write(writer, _tick(run, "{}"), _tick(other, "{}"), start))
+    await _until(lambda: asyncio.to_thread(race, cut_off), [1])
+    assert carried == [True]
+    go_on.set()
+    assert await holding == [None]
+
+    results = await writing
+
+    assert results[:2] == [None, None]
+    assert results[2].run_id == start.run_id
+    assert await _ticks() == {run.pk: ["{}"], other.pk: ["{}"]}
+    # Somebody has to look whether something was committed unheard.
+    assert writer.failures >= 1
+
+
+async def test_a_commit_that_was_not_heard_of_is_not_repeated(
+    writer: Writer, carried: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL has committed, and then the connection breaks before it could say so."""
+    (run,) = await _runs(1)
+    start = a_start()
+    monkeypatch.setattr(database.Courier, "_readable", lambda courier: None)
+    assert writer._express is not None
+    courier = writer._express._courier
+    assert courier is not None
+    courier._loop.remove_reader(courier._socket)
+
+    writing = asyncio.create_task(_write(writer, start, _tick(run, "{}")))
+    await _until(_ticks, {run.pk: ["{}"]})
+    writer._express._answered(database.ConnectionLost())
+    started, changed = await writing
+
+    assert carried == [True]
+    assert started.run_id == start.run_id
+    # Its owner must not go on as if nothing had happened, and takes it up again from what is stored.
+    assert isinstance(changed, LeaseLost)
+    assert await _ticks() == {run.pk: ["{}"]}
+    (count,) = await asyncio.to_thread(race, Handler.objects.filter(run_id=start.run_id).count)
+    assert count == 1
+
+
+async def test_what_is_larger_than_a_socket_takes_is_sent_bit_by_bit(writer: Writer, carried: list[bool]) -> None:
+    (run,) = await _runs(1)
+    texts = [letter * 20_000_000 for letter in "xy"]
+
+    assert await _write(writer, *(_tick(run, text, number) for number, text in enumerate(texts[:1]))) == [None]
+    assert await _write(writer, _tick(run, texts[1], 1)) == [None]
+
+    assert carried == [True, True]
+    assert (await _ticks())[run.pk] == texts
+
+
+async def test_who_goes_away_does_not_undo_what_he_has_submitted(writer: Writer, carried: list[bool]) -> None:
+    runs = await _runs(2)
+    gone, stays = (writer.submit(_tick(run, "{}")) for run in runs)
+    gone.cancel()
+
+    assert await stays is None
+    assert (await _ticks()).keys() == {run.pk for run in runs}
+    assert carried == [True]
+
+
+async def test_the_end_of_a_writer_waits_for_what_is_under_way(writer: Writer) -> None:
+    starts: list[Start] = [a_start() for _ in range(5)]
+    first = [writer.submit(start) for start in starts[:2]]
+    await asyncio.sleep(0)
+    then = [writer.submit(start) for start in starts[2:]]
+    look = writer.submit(lambda: 1)
+
+    async with asyncio.timeout(PATIENCE):
+        await writer.close()
+        results = await asyncio.gather(*first, *then, look)
+
+    assert [handler.run_id for handler in results[:-1]] == [start.run_id for start in starts]
+    assert results[-1] == 1
+
+
+async def test_without_a_connection_for_the_event_loop_the_thread_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Any:
+        raise OSError("no connection is left")
+
+    monkeypatch.setattr(database, "open_connection", fail)
+    writer = Writer()
+    writer.start()
+    (run,) = await _runs(1)
+    try:
+        for number in range(3):
+            assert await _write(writer, _tick(run, str(number), number)) == [None]
+    finally:
+        await writer.close()
+
+    assert await _ticks() == {run.pk: ["0", "1", "2"]}
