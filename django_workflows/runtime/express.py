@@ -5,7 +5,8 @@ its commit without a thread in between. The thread does everything else, and wha
 again, and finds out whose lease it was.
 
 There is one order: while the thread is at work nothing is sent, and it gets nothing while something is under way.
-So what it reads is all that was written before, and nothing of what is written later.
+So what it reads is all that was written before, and nothing of what is written later. When the thread takes long,
+as it does with what is put off for another try, it gets the usual as well, and writes that meanwhile.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from django_workflows import database, threads
 
 logger = logging.getLogger("django_workflows.writer")
+
+# Seconds that what is usual waits for the thread before it goes there too.
+PATIENCE = 0.05
 
 Waiting = tuple[Any, asyncio.Future[Any]]
 
@@ -62,6 +67,9 @@ class Express:
         # Whether others come first, since usual ones were written last.
         self._others_first = False
         self._is_due = False
+        # What runs out when the thread takes long, and whether it has.
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_impatient = False
         self._arrived: asyncio.Future[None] | None = None
         self._closed = False
 
@@ -101,9 +109,7 @@ class Express:
     def abandon(self) -> None:
         """Close the connection; of what is under way nobody hears any more."""
         self._closed = True
-        if self._courier is not None:
-            self._courier.close()
-            self._courier = None
+        self._lose()
 
     # --- the line -------------------------------------------------------------------------------------
 
@@ -111,7 +117,7 @@ class Express:
         self._is_due = False
         if self._carried is not None:
             return
-        if self._courier is None or self._closed:
+        if self._courier is None or self._closed or self._is_impatient:
             self._leave_to_thread(self._usual)
             self._leave_to_thread(self._others)
         elif self._in_thread:
@@ -124,17 +130,25 @@ class Express:
             self._carry([self._usual.popleft() for _ in range(min(len(self._usual), self._most))])
 
     def _leave_to_thread(self, waiting: deque[Waiting]) -> None:
+        if waiting and self._timer is None:
+            self._timer = self.loop.call_later(PATIENCE, self._lose_patience)
         while waiting:
             request, future = waiting.popleft()
             self._in_thread += 1
-            answered = self._hand_over(request)
-            answered.add_done_callback(lambda answered, future=future: self._done(answered, future))  # type: ignore[misc]
+            self._hand_over(request).add_done_callback(partial(self._done, future))
 
-    def _done(self, answered: asyncio.Future[Any], future: asyncio.Future[Any]) -> None:
+    def _lose_patience(self) -> None:
+        self._is_impatient = True
+        self._go_on()
+
+    def _done(self, future: asyncio.Future[Any], answered: asyncio.Future[Any]) -> None:
         self._in_thread -= 1
         error = answered.exception()
         threads.give([(future, None if error else answered.result(), error)])
         if not self._in_thread:
+            assert self._timer is not None
+            self._timer.cancel()
+            self._timer, self._is_impatient = None, False
             self._go_on()
 
     def _carry(self, batch: list[Waiting]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from django.db import DataError, connections
+from django.db import DataError, OperationalError, connections
 from django.db.models import F
 
 from django_workflows import database, leases
@@ -144,6 +144,30 @@ async def test_nobody_starves(writer: Writer) -> None:
         counts = await asyncio.gather(*both)
 
     assert min(counts) > 5, counts
+
+
+async def test_what_is_put_off_holds_up_nobody(writer: Writer, carried: list[bool], settings: Any) -> None:
+    """A write that fails is tried again after a while; others are written meanwhile, and by the loop after it."""
+    settings.DJANGO_WORKFLOWS = {**settings.DJANGO_WORKFLOWS, "PERSISTENCE_BACKOFF": [2]}
+    (run,) = await _runs(1)
+    tries = []
+
+    def fail_once() -> None:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise OperationalError("the server closed the connection unexpectedly")
+
+    put_off = writer.submit(fail_once)
+    for number in range(3):
+        assert await _write(writer, _tick(run, str(number), number)) == [None]
+    assert not put_off.done()
+    assert await put_off is None
+    await asyncio.sleep(0)
+    carried.clear()
+    assert await _write(writer, _tick(run, "3", 3)) == [None]
+
+    assert carried == [True]
+    assert (await _ticks())[run.pk] == list("0123")
 
 
 async def test_a_lease_that_was_lost_costs_only_its_own_run(writer: Writer, carried: list[bool]) -> None:
