@@ -11,13 +11,19 @@ from typing import Any
 from django.db import connections, transaction
 from django.utils import timezone
 
-from django_workflows import handlers, leases
+from django_workflows import database, handlers, leases
 from django_workflows.handlers import Ending, Start
 from django_workflows.leases import Lease
 from django_workflows.models import Handler, Worker
 
 # Longer than anything here takes, so that a test which waits in vain fails instead of hanging.
 PATIENCE = 20.0
+
+# What an event loop writes with by itself on this database, None where it does not.
+CARRIER: type[database.Clerk] | type[database.Courier] | None = {
+    "sqlite": database.Clerk,
+    "postgresql": database.Courier,
+}.get(connections["default"].vendor)
 
 
 def a_start(handler_id: str | None = None, **fields: Any) -> Start:

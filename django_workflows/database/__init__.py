@@ -3,6 +3,8 @@
 Everything else in the app goes through the ORM and does not know which database it talks to.
 """
 
+from django_workflows.database.carriers import Carrier, carrier, open_connection, writes_on_loop
+from django_workflows.database.clerk import Clerk
 from django_workflows.database.columns import (
     DatabaseNow,
     DocumentField,
@@ -25,13 +27,15 @@ from django_workflows.database.connections import (
     own_connection,
     read,
 )
-from django_workflows.database.courier import ConnectionLost, Courier, open_connection
+from django_workflows.database.courier import ConnectionLost, Courier
 from django_workflows.database.indexes import PartialIndex
 from django_workflows.database.statements import Lookup, Statement, delete, demand, insert, locked, send_insert
 from django_workflows.database.trip import DemandFailed, one_trip, takes_one_trip
 
 __all__ = [
     "READERS",
+    "Carrier",
+    "Clerk",
     "ConnectionLost",
     "Courier",
     "DatabaseNow",
@@ -45,6 +49,7 @@ __all__ = [
     "alias",
     "at_once",
     "atomic",
+    "carrier",
     "commits_by_itself",
     "delete",
     "demand",
@@ -63,4 +68,5 @@ __all__ = [
     "send_insert",
     "starts_with",
     "takes_one_trip",
+    "writes_on_loop",
 ]

@@ -17,7 +17,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_workflows.database.connections import alias, new_connection
-from django_workflows.database.trip import DemandFailed, Failure, Trip, takes_literals
+from django_workflows.database.trip import DemandFailed, Failure, Trip
 
 logger = logging.getLogger("django_workflows.database")
 
@@ -28,11 +28,9 @@ class ConnectionLost(Exception):
     """The connection broke, or cannot be used; nobody knows what became of a transaction that was under way."""
 
 
-def open_connection() -> BaseDatabaseWrapper | None:
-    """Open a connection for a :class:`Courier`, in a thread; None where the database has no such thing."""
+def open_connection() -> BaseDatabaseWrapper:
+    """Open a connection for a :class:`Courier`, in a thread."""
     connection = new_connection()
-    if not takes_literals(connection):
-        return None
     connection.connect()
     return connection
 
@@ -45,6 +43,9 @@ class Courier:
         on_answered: called with None when what was carried is committed; with DemandFailed or another error when
             nothing of it is written; and with ConnectionLost, also when nothing is under way.
     """
+
+    # What is carried is written when it is answered.
+    is_immediate = False
 
     def __init__(self, connection: BaseDatabaseWrapper, on_answered: Callable[[Exception | None], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -60,6 +61,10 @@ class Courier:
         self._context.run(connections.__setitem__, alias(), connection)
         self._socket = self._libpq.socket
         self._loop.add_reader(self._socket, self._readable)
+
+    def gives_way(self) -> bool:
+        """Whether the thread shall write next: never, as nothing takes the loop long."""
+        return False
 
     def carry(self, write: Callable[[], T]) -> T:
         """Send what a function writes; returns what it returns, whose rows are there once it is committed.

@@ -68,6 +68,7 @@ class Statement:
         connection = connections[alias()]
         rows = self._adapted(rows, connection)
         cursors = []
+        found: list[tuple[Any, ...]] = []
         if rows and trip.takes_literals(connection):
             for some in _portions(rows, ROWS):
                 cursors.append(trip.execute(connection, *self._in_literals(some)))
@@ -78,14 +79,13 @@ class Statement:
         elif rows:
             most = min(ROWS, (connection.features.max_query_params or ROWS**2) // len(self._columns))
             for some in _portions(rows, most):
-                cursor = connection.cursor()
-                cursor.execute(self._insert(len(some)), [value for row in some for value in row])
-                cursors.append(cursor)
+                with connection.cursor() as cursor:
+                    cursor.execute(self._insert(len(some)), [value for row in some for value in row])
+                    found += cursor.fetchall() if self._returning else ()
 
         def returned() -> list[tuple[Any, ...]]:
-            found: list[tuple[Any, ...]] = []
             for cursor in cursors:
-                found += cursor.fetchall() if self._returning else ()
+                found.extend(cursor.fetchall() if self._returning else ())
                 cursor.close()
             return found
 
@@ -258,7 +258,8 @@ class Lookup:
         if name not in self._compiled:
             query = self._make([-1 - n for n in range(number)]).query
             # The ORM writes down no lock outside of a transaction; that of one trip is none to it.
-            with atomic() if query.select_for_update else nullcontext():
+            locks = query.select_for_update and connections[alias()].features.has_select_for_update
+            with atomic() if locks else nullcontext():
                 sql, parameters = query.get_compiler(alias()).as_sql()
             # No key of a row is negative.
             places: Sequence[Any] = [_Place(-1 - p) if isinstance(p, int) and p < 0 else p for p in parameters]
@@ -325,22 +326,35 @@ def send_insert(model: type[M], rows: list[M], *, unique: str) -> Callable[[], l
 
 def delete(model: type[models.Model], lookup: Lookup, keys: Sequence[int]) -> None:
     """Delete the rows whose primary keys a lookup finds, in a statement that nobody has to wait for."""
-    if keys:
-        sql, parameters = lookup.written(keys)
-        quote = connections[alias()].ops.quote_name
-        table, key = quote(model._meta.db_table), quote(str(model._meta.pk.column))
-        trip.execute(connections[alias()], f"DELETE FROM {table} WHERE {key} IN ({sql})", parameters)  # noqa: S608
+    if not keys:
+        return
+    connection = connections[alias()]
+    sql, parameters = lookup.written(keys)
+    table, key = map(connection.ops.quote_name, [model._meta.db_table, str(model._meta.pk.column)])
+    sql = f"DELETE FROM {table} WHERE {key} IN ({sql})"  # noqa: S608  names of our own models
+    if trip.takes_literals(connection):
+        trip.execute(connection, sql, parameters)
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
 
 
 def demand(lookup: Lookup, keys: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
-    """Let a transaction of :func:`one_trip` fail unless a lookup finds these rows.
+    """Let a transaction of one trip, or of a :class:`Carrier`, fail unless a lookup finds these rows.
 
     Args:
         lookup: what is looked up; its columns are numbers.
         keys: for which keys; nothing is asked without any.
         rows: all that must be found; without any, nothing may be.
+
+    Raises:
+        DemandFailed: it does not, where that is known at once.
     """
     if not keys:
+        return
+    if not trip.takes_literals(connections[alias()]):
+        if set(lookup(keys)) != set(map(tuple, rows)):
+            raise trip.DemandFailed
         return
     sql, parameters = lookup.written(keys)
     if rows:

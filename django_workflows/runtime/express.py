@@ -1,12 +1,13 @@
 """What a process writes, in line: by the writer's thread, or where possible by the event loop itself.
 
-Where the database takes a transaction in one message (PostgreSQL), the event loop sends what is usual and hears of
-its commit without a thread in between. The thread does everything else, and whatever fails: it tells why, tries
-again, and finds out whose lease it was.
+Where the database takes a transaction in one message (PostgreSQL), or without waiting for a disk (SQLite), the
+event loop writes what is usual without a thread in between. The thread does everything else, and whatever fails:
+it tells why, tries again, and finds out whose lease it was.
 
-There is one order: while the thread is at work nothing is sent, and it gets nothing while something is under way.
-So what it reads is all that was written before, and nothing of what is written later. When the thread takes long,
-as it does with what is put off for another try, it gets the usual as well, and writes that meanwhile.
+There is one order: while the thread is at work the loop writes nothing, and the thread gets nothing while
+something of the loop's is under way. So what it reads is all that was written before, and nothing of what is
+written later. When the thread takes long, as it does with what is put off for another try, it gets the usual as
+well, and writes that meanwhile.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from functools import partial
 from typing import Any
 
 from django_workflows import database, threads
+from django_workflows.runtime import lull
 
 logger = logging.getLogger("django_workflows.writer")
 
 # Seconds that what is usual waits for the thread before it goes there too.
 PATIENCE = 0.05
+
+# Seconds that requests gather while the event loop is busy, where a transaction is over as soon as it is begun.
+GATHERING = 0.008
 
 Waiting = tuple[Any, asyncio.Future[Any]]
 
@@ -33,7 +38,7 @@ class Express:
 
     Args:
         is_usual: whether a request needs nothing from the database but that it is written.
-        write: writes usual ones in a transaction of one trip; returns what gives their results after it.
+        write: writes usual ones in a transaction under way; returns what gives their results after it.
         hand_over: gives a request to the thread; returns a future of the running loop.
         on_committed: called with each request that the event loop has written.
         on_failed: called when nobody knows what became of a transaction.
@@ -57,7 +62,7 @@ class Express:
         self._on_committed = on_committed
         self._on_failed = on_failed
         self._most = most
-        self._courier: database.Courier | None = None
+        self._carrier: database.Carrier | None = None
         self._usual: deque[Waiting] = deque()
         self._others: deque[Waiting] = deque()
         # What is on its way, with what gives its results.
@@ -67,6 +72,7 @@ class Express:
         # Whether others come first, since usual ones were written last.
         self._others_first = False
         self._is_due = False
+        self._lull = lull.Lull(self.loop, GATHERING)
         # What runs out when the thread takes long, and whether it has.
         self._timer: asyncio.TimerHandle | None = None
         self._is_impatient = False
@@ -74,27 +80,31 @@ class Express:
         self._closed = False
 
     @property
-    def has_courier(self) -> bool:
-        return self._courier is not None or self._closed
+    def has_carrier(self) -> bool:
+        return self._carrier is not None or self._closed
 
     def use(self, connection: Any) -> None:
         """Write on a connection of :func:`database.open_connection` from now on."""
-        courier = database.Courier(connection, self._answered)
-        if self.has_courier:
-            courier.close()
+        carrier = database.carrier(connection, self._answered)
+        if self.has_carrier:
+            carrier.close()
         else:
-            self._courier = courier
+            self._carrier = carrier
 
     def submit(self, request: Any) -> asyncio.Future[Any]:
         """Write a request in one of the next transactions; see :meth:`Writer.submit`."""
         future: asyncio.Future[Any] = self.loop.create_future()
         (self._usual if self._is_usual(request) else self._others).append((request, future))
-        if self._courier is None:
+        if self._carrier is None:
             self._go_on()
         elif not self._is_due:
-            # Others will have something to write in the same turn of the loop.
             self._is_due = True
-            self.loop.call_soon(self._go_on)
+            if self._carrier.is_immediate:
+                # Others will have something to write until the loop has nothing else to do.
+                self._lull.wait(self._go_on)
+            else:
+                # Others will in the same turn of the loop, and then while this is on its way.
+                self.loop.call_soon(self._go_on)
         return future
 
     async def close(self) -> None:
@@ -117,7 +127,7 @@ class Express:
         self._is_due = False
         if self._carried is not None:
             return
-        if self._courier is None or self._closed or self._is_impatient:
+        if self._carrier is None or self._closed or self._is_impatient:
             self._leave_to_thread(self._usual)
             self._leave_to_thread(self._others)
         elif self._in_thread:
@@ -125,6 +135,8 @@ class Express:
         elif self._others and (self._others_first or not self._usual):
             self._others_first = False
             self._leave_to_thread(self._others)
+        elif self._usual and self._carrier.gives_way():
+            self._leave_to_thread(self._usual)
         elif self._usual:
             self._others_first = True
             self._carry([self._usual.popleft() for _ in range(min(len(self._usual), self._most))])
@@ -152,17 +164,22 @@ class Express:
             self._go_on()
 
     def _carry(self, batch: list[Waiting]) -> None:
-        assert self._courier is not None
+        assert self._carrier is not None
         requests = [request for request, _ in batch]
         try:
-            self._carried = batch, self._courier.carry(lambda: self._write(requests))
+            self._carried = batch, self._carrier.carry(lambda: self._write(requests))
         except database.ConnectionLost:
             self._lose()
+            self._on_failed()
             self._leave_to_thread(deque(batch))
         except Exception as error:
-            # What was never asked before has to be written out, which the thread does; or it cannot be stored.
+            # Somebody has the lock, a demand has failed, or it cannot be stored; or it was never asked before and
+            # has to be written out.
             logger.debug("left to the thread: %s", error)
             self._leave_to_thread(deque(batch))
+        else:
+            if self._carrier.is_immediate:
+                self._answered(None)
 
     def _answered(self, error: Exception | None) -> None:
         carried, self._carried = self._carried, None
@@ -185,6 +202,6 @@ class Express:
             self._arrived.set_result(None)
 
     def _lose(self) -> None:
-        if self._courier is not None:
-            self._courier.close()
-            self._courier = None
+        if self._carrier is not None:
+            self._carrier.close()
+            self._carrier = None

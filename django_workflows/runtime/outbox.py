@@ -7,11 +7,9 @@ publishes are written together, so that a crash leaves either both or neither.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from django.utils import timezone
 
@@ -22,14 +20,11 @@ from django_workflows.exceptions import LeaseLost, PersistenceFailed
 from django_workflows.handlers import Ending, Idle
 from django_workflows.journal import TickEntry
 from django_workflows.leases import Lease
+from django_workflows.runtime import lull
 from django_workflows.runtime.writer import Changes, Writer
 
 # Seconds that the first ticks of a run may wait for more, since nothing depends on them.
 SOON = 0.005
-# Turns of the event loop until the engine has heard of the end of a step that ends now.
-TURNS = 8
-# Seconds that they may take, where many others have something to do in each.
-PATIENCE = 0.004
 
 
 class Released(Exception):
@@ -38,41 +33,6 @@ class Released(Exception):
 
 def _nobody(_: object) -> None:
     """Whom a run tells that has left memory."""
-
-
-class _Turns:
-    """Calls back after TURNS turns of an event loop, or PATIENCE if these take longer.
-
-    A thousand who wait for that cost one callback a turn.
-    """
-
-    def __init__(self) -> None:
-        self._turn = 0
-        self._waiting: deque[tuple[int, float, Callable[[], None]]] = deque()
-
-    def after(self, callback: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._next)
-        self._waiting.append((self._turn + TURNS, loop.time() + PATIENCE, callback))
-
-    def _next(self) -> None:
-        self._turn += 1
-        loop = asyncio.get_running_loop()
-        now, due = loop.time(), []
-        while self._waiting and (self._waiting[0][0] <= self._turn or self._waiting[0][1] <= now):
-            due.append(self._waiting.popleft()[2])
-        if self._waiting:
-            loop.call_soon(self._next)
-        for callback in due:
-            callback()
-
-
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
-
-
-def _turns_of(loop: asyncio.AbstractEventLoop) -> _Turns:
-    return _turns.setdefault(loop, _Turns())
 
 
 class Outbox:
@@ -115,10 +75,10 @@ class Outbox:
         self._empty = True
         self._recorded = 0
         self._committed = 0
-        # How often something was submitted, and at which of these numbers the loop's turns were last counted.
+        # How often something was submitted, and at which of these numbers a lull was last waited for.
         self._kicks = 0
-        self._counted = -1
-        self._turns = _turns_of(asyncio.get_running_loop())
+        self._lulled = -1
+        self._lull = lull.of(asyncio.get_running_loop())
         self._writing: asyncio.Future[None] | None = None
         self._progress: asyncio.Future[None] | None = None
 
@@ -186,14 +146,14 @@ class Outbox:
 
     def kick_after_step(self) -> None:
         """Submit what has gathered unless the step that wrote it ends right now, which submits both together."""
-        if self._counted != self._kicks:
-            self._counted = self._kicks
-            self._turns.after(partial(self._kick_unless_done, self._kicks))
+        if self._lulled != self._kicks:
+            self._lulled = self._kicks
+            self._lull.wait(partial(self._kick_unless_done, self._kicks))
 
     def _kick_unless_done(self, kicks: int) -> None:
         if self._kicks == kicks:
             # It was not submitted with something else.
-            self._counted = -1
+            self._lulled = -1
             self.kick()
 
     async def flush(self) -> None:

@@ -140,7 +140,7 @@ class Writer:
 
     def start(self) -> None:
         """Begin; on an event loop, which then writes what it can by itself (see ``express``)."""
-        if database.takes_one_trip():
+        if database.writes_on_loop():
             self._express = Express(
                 is_usual=_is_usual,
                 write=_write_usual,
@@ -372,7 +372,7 @@ class Writer:
     def _lend_connection(self) -> None:
         """Open a connection for the event loop, unless it has one or was offered one lately."""
         express, now = self._express, time.monotonic()
-        if express is None or express.has_courier or now < self._next_connection or self._stopping:
+        if express is None or express.has_carrier or now < self._next_connection or self._stopping:
             return
         self._next_connection = now + self._interval
         try:
@@ -417,7 +417,7 @@ def _is_usual(request: Request) -> bool:
 def _write_usual(requests: Sequence[Request]) -> Callable[[], list[Any]]:
     """Write requests on the assumption that all leases hold, and that no run that ends is to be cancelled.
 
-    In a transaction of one trip, which fails if it is not so. Returns what gives the results after it.
+    In a transaction that fails if it is not so (:func:`database.demand`). Returns what gives the results after it.
     """
     starts = [request for request in requests if isinstance(request, Start)]
     changes = [request for request in requests if isinstance(request, Changes)]

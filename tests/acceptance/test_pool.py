@@ -64,7 +64,7 @@ def test_runs_that_wait_hold_no_connection(pooled: tuple[Scene, int | None]) -> 
         # As many streams at once as would need every connection that the server has.
         reading = [pool.submit(reader.read, lambda event: event["type"] == "Question") for reader in readers[:16]]
         assert [one.result()["type"] for one in reading] == ["Question"] * 16
-        # Two that write, a thread's and the event loop's; four that read, and those of requests that have just ended.
+        # Two that write (a thread's and the event loop's), four that read, those of requests that have just ended.
         most = 2 + (size or 4)
         scene.until(lambda: connected(scene) <= most, f"at most {most} connections")
         list(pool.map(lambda key: scene.send(key, "Answer", text="yes"), asking))

@@ -1,8 +1,11 @@
-"""What the event loop writes by itself: on PostgreSQL, with the writer's thread behind it."""
+"""What the event loop writes by itself, with the writer's thread behind it: on PostgreSQL and SQLite."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -11,17 +14,20 @@ from django.db import DataError, OperationalError, connections
 from django.db.models import F
 
 from django_workflows import database, leases
+from django_workflows.database import clerk
 from django_workflows.exceptions import LeaseLost
 from django_workflows.handlers import Start
 from django_workflows.journal import TickEntry
 from django_workflows.models import Handler, Tick
 from django_workflows.runtime.writer import Changes, Writer
-from tests.storage import PATIENCE, a_run, a_start, a_worker, an_ending, race, terminate_other_connections
+from tests.storage import CARRIER, PATIENCE, a_run, a_start, a_worker, an_ending, race, terminate_other_connections
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(connections["default"].vendor != "postgresql", reason="about PostgreSQL"),
+    pytest.mark.skipif(CARRIER is None, reason="there the thread writes everything"),
 ]
+about_postgresql = pytest.mark.skipif(connections["default"].vendor != "postgresql", reason="about PostgreSQL")
+about_sqlite = pytest.mark.skipif(connections["default"].vendor != "sqlite", reason="about SQLite")
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ async def _ready(writer: Writer) -> None:
     """Wait until the event loop has a connection, and has written of each kind."""
     assert writer._express is not None
     async with asyncio.timeout(PATIENCE):
-        while not writer._express.has_courier:
+        while not writer._express.has_carrier:
             await writer.submit(lambda: None)
             await asyncio.sleep(0.01)
         for count in (1, 2, 3):
@@ -49,15 +55,16 @@ async def _ready(writer: Writer) -> None:
 def carried(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each transaction that the event loop was to carry, whether it was sent."""
     found: list[bool] = []
-    carry = database.Courier.carry
+    assert CARRIER is not None
+    carry = CARRIER.carry
 
-    def look(courier: Any, write: Any) -> Any:
+    def look(carrier: Any, write: Any) -> Any:
         found.append(False)
-        written = carry(courier, write)
+        written = carry(carrier, write)
         found[-1] = True
         return written
 
-    monkeypatch.setattr(database.Courier, "carry", look)
+    monkeypatch.setattr(CARRIER, "carry", look)
     return found
 
 
@@ -178,12 +185,13 @@ async def test_a_lease_that_was_lost_costs_only_its_own_run(writer: Writer, carr
     results = await _write(writer, *(_tick(run, "{}") for run in runs))
 
     assert [type(result) for result in results] == [type(None), LeaseLost, type(None)]
-    assert carried == [True]
+    assert len(carried) == 1
     assert (await _ticks()).keys() == {runs[0].pk, runs[2].pk}
     # It was refused, so there is no doubt about a commit.
     assert writer.failures == 0
 
 
+@about_postgresql
 async def test_what_cannot_be_stored_costs_only_its_own_run(writer: Writer) -> None:
     runs = await _runs(3)
     wrong = [
@@ -198,6 +206,7 @@ async def test_what_cannot_be_stored_costs_only_its_own_run(writer: Writer) -> N
     assert await _ticks() == {runs[2].pk: ["{}"]}
 
 
+@about_postgresql
 async def test_a_connection_that_breaks_in_between_loses_nothing(writer: Writer, carried: list[bool]) -> None:
     (run,) = await _runs(1)
     for number in range(3):
@@ -213,6 +222,7 @@ async def test_a_connection_that_breaks_in_between_loses_nothing(writer: Writer,
     assert (await _ticks())[run.pk] == expected
 
 
+@about_postgresql
 async def test_a_connection_that_breaks_under_way_loses_nothing(writer: Writer, carried: list[bool]) -> None:
     """The transaction waits for somebody's lock when its connection is cut off."""
     run, other = await _runs(2)
@@ -251,6 +261,7 @@ async def test_a_connection_that_breaks_under_way_loses_nothing(writer: Writer, 
     assert writer.failures >= 1
 
 
+@about_postgresql
 async def test_a_commit_that_was_not_heard_of_is_not_repeated(
     writer: Writer, carried: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,8 +270,8 @@ async def test_a_commit_that_was_not_heard_of_is_not_repeated(
     start = a_start()
     monkeypatch.setattr(database.Courier, "_readable", lambda courier: None)
     assert writer._express is not None
-    courier = writer._express._courier
-    assert courier is not None
+    courier = writer._express._carrier
+    assert isinstance(courier, database.Courier)
     courier._loop.remove_reader(courier._socket)
 
     writing = asyncio.create_task(_write(writer, start, _tick(run, "{}")))
@@ -277,6 +288,7 @@ async def test_a_commit_that_was_not_heard_of_is_not_repeated(
     assert count == 1
 
 
+@about_postgresql
 async def test_what_is_larger_than_a_socket_takes_is_sent_bit_by_bit(writer: Writer, carried: list[bool]) -> None:
     (run,) = await _runs(1)
     texts = [letter * 20_000_000 for letter in "xy"]
@@ -328,3 +340,116 @@ async def test_without_a_connection_for_the_event_loop_the_thread_writes(monkeyp
         await writer.close()
 
     assert await _ticks() == {run.pk: ["0", "1", "2"]}
+
+
+@about_sqlite
+async def test_a_lock_is_waited_for_in_the_thread_while_the_loop_goes_on(
+    writer: Writer, carried: list[bool]
+) -> None:
+    (run,) = await _runs(1)
+    locked, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        with database.atomic():
+            Handler.objects.filter(pk=run.pk).update(error="somebody writes")
+            loop.call_soon_threadsafe(locked.set)
+            assert go_on.wait(PATIENCE)
+
+    holding = asyncio.create_task(asyncio.to_thread(race, hold))
+    await locked.wait()
+    writing = writer.submit(_tick(run, "{}"))
+    await _until(lambda: asyncio.sleep(0, carried), [False])
+    assert not writing.done()
+    go_on.set()
+    async with asyncio.timeout(PATIENCE):
+        assert await writing is None
+    assert await holding == [None]
+
+    assert await _ticks() == {run.pk: ["{}"]}
+    # Nothing was written by the loop's try, so nobody has to look.
+    assert writer.failures == 0
+
+
+@about_sqlite
+async def test_the_thread_brings_the_log_into_the_database(
+    writer: Writer, carried: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the loop writes would otherwise make the log longer and longer."""
+    monkeypatch.setattr(clerk, "TURN", 0.005)
+    (run,) = await _runs(1)
+    text = "x" * 20_000
+    count = 1500
+
+    for number in range(count):
+        assert await _write(writer, _tick(run, text, number)) == [None]
+
+    name = connections["default"].settings_dict["NAME"]
+    assert 0 < os.stat(f"{name}-wal").st_size < count * len(text) / 2
+    assert count / 2 < sum(carried) < count
+
+
+@about_sqlite
+@pytest.mark.parametrize("took", ["long", "short"])
+async def test_after_what_took_long_the_thread_writes_for_a_while(
+    writer: Writer, carried: list[bool], monkeypatch: pytest.MonkeyPatch, took: str
+) -> None:
+    monkeypatch.setattr(clerk, "LONG", 0.0 if took == "long" else PATIENCE)
+    (run,) = await _runs(1)
+    for number in range(3):
+        assert await _write(writer, _tick(run, "{}", number)) == [None]
+    assert carried == [True] * (1 if took == "long" else 3)
+    monkeypatch.setattr(clerk, "LONG", PATIENCE)
+    assert writer._express is not None
+    assert isinstance(writer._express._carrier, database.Clerk)
+    writer._express._carrier._rests_until -= clerk.REST
+    assert await _write(writer, _tick(run, "{}", 3)) == [None]
+
+    assert carried[-1]
+    assert (await _ticks())[run.pk] == ["{}"] * 4
+
+
+@about_sqlite
+async def test_a_commit_of_which_nobody_knows_is_not_repeated(
+    writer: Writer, carried: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite has committed, and the disk reports an error all the same."""
+    run, other = await _runs(2)
+    start = a_start()
+    assert writer._express is not None
+    carrier = writer._express._carrier
+    assert isinstance(carrier, database.Clerk)
+    raw = carrier._raw
+
+    class Failing:
+        def execute(self, sql: str) -> None:
+            raw.execute(sql)
+            if sql == "COMMIT":
+                raise sqlite3.OperationalError("disk I/O error")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(raw, name)
+
+    monkeypatch.setattr(carrier, "_raw", Failing())
+    started, changed = await _write(writer, start, _tick(run, "{}"))
+
+    assert started.run_id == start.run_id
+    assert isinstance(changed, LeaseLost)
+    assert writer.failures >= 1
+    assert await _ticks() == {run.pk: ["{}"]}
+    (count,) = await asyncio.to_thread(race, Handler.objects.filter(run_id=start.run_id).count)
+    assert count == 1
+    await _ready(writer)
+    carried.clear()
+    assert await _write(writer, _tick(other, "{}")) == [None]
+    assert carried == [True]
+
+
+@about_sqlite
+@pytest.mark.parametrize("setting", ["NORMAL", "FULL"])
+async def test_an_event_loop_waits_for_no_disk(settings: Any, setting: str) -> None:
+    settings.DJANGO_WORKFLOWS = {**settings.DJANGO_WORKFLOWS, "SQLITE_SYNCHRONOUS": setting}
+    (connection,) = await asyncio.to_thread(race, database.open_connection)
+    assert (connection is not None) == (setting == "NORMAL")
+    if connection is not None:
+        database.Clerk(connection).close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -462,20 +463,21 @@ async def test_an_outage_of_the_database_delays_a_run_and_ends_none(
     await process.serve(Talks, POLL_INTERVAL=0.02, PERSISTENCE_BACKOFF=[0.01, 0.02])
     begun = [await process.start(Talks, text=str(number)) for number in range(5)]
     await until(lambda: world.times("work") == 5, "the second steps never began")
-    commit, carry, away = Writer._commit, database.Courier.carry, threading.Event()
+    commit, away = Writer._commit, threading.Event()
 
     def fail(writer: Writer, requests: Any) -> Any:
         if away.is_set():
             raise OperationalError("the server closed the connection unexpectedly")
         return commit(writer, requests)
 
-    def lose(courier: database.Courier, write: Any) -> Any:
+    def lose(carry: Any, carrier: Any, write: Any) -> Any:
         if away.is_set():
             raise database.ConnectionLost
-        return carry(courier, write)
+        return carry(carrier, write)
 
     monkeypatch.setattr(Writer, "_commit", fail)
-    monkeypatch.setattr(database.Courier, "carry", lose)
+    for carrier in (database.Courier, database.Clerk):
+        monkeypatch.setattr(carrier, "carry", partialmethod(lose, carrier.carry))
     away.set()
     world.gate("work").open()
     current = supervisor.current()

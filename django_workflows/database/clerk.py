@@ -1,0 +1,136 @@
+"""A connection to SQLite on which an event loop writes by itself, without a thread.
+
+What is committed goes into the write-ahead log, and unless ``synchronous`` is FULL that waits for no disk: it
+takes less time than to wake up a thread, which then waits for its turn (the GIL) at each statement while the loop
+computes. What may take long is left to the thread: to wait for somebody's lock, and to bring the log into the
+database.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_workflows import conf
+from django_workflows.database.connections import alias, new_connection
+from django_workflows.database.courier import ConnectionLost
+
+logger = logging.getLogger("django_workflows.database")
+
+T = TypeVar("T")
+
+# Seconds of writing after which the thread has its turn. SQLite brings the log into the database at the end of a
+# transaction that makes it longer than 1,000 pages, which are reached in about this time.
+TURN = 0.05
+# Transactions in a turn of the thread: one that brings the log into the database, and the one that begins it anew.
+# Both wait for the disk.
+IN_TURN = 2
+# A transaction that takes so many seconds has met a slow disk, or is too large.
+LONG = 0.03
+# Then the thread writes for so many.
+REST = 2.0
+
+
+def open_connection() -> BaseDatabaseWrapper | None:
+    """Open a connection for a :class:`Clerk`, in a thread; None where its commits would wait for the disk."""
+    if conf.get().SQLITE_SYNCHRONOUS != "NORMAL":
+        return None
+    connection = new_connection()
+    # Somebody's lock is waited for in the thread.
+    connection.settings_dict["OPTIONS"]["timeout"] = 0
+    connection.connect()
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        (mode,) = cursor.fetchone()
+        cursor.execute("PRAGMA wal_autocheckpoint = 0")
+    if mode != "wal":
+        connection.close()
+        return None
+    # It is used where the event loop runs.
+    connection.inc_thread_sharing()
+    return connection
+
+
+class Clerk:
+    """Writes transactions to SQLite for the running event loop.
+
+    Args:
+        connection: from :func:`open_connection`; it is the clerk's from now on.
+    """
+
+    # What is carried is written when it returns.
+    is_immediate = True
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._raw: sqlite3.Connection = connection.connection
+        # Django has the connections of an event loop in the context.
+        self._context = contextvars.Context()
+        self._context.run(connections.__setitem__, alias(), _Unguarded(connection))  # type: ignore[arg-type]
+        # Seconds since the thread's last turn, and transactions in the present one.
+        self._written = 0.0
+        self._in_turn = 0
+        self._rests_until = 0.0
+
+    def gives_way(self) -> bool:
+        """Whether the thread shall write next; to be asked once for each transaction."""
+        if self._written < TURN:
+            return time.monotonic() < self._rests_until
+        self._in_turn += 1
+        if self._in_turn == IN_TURN:
+            self._written, self._in_turn = 0.0, 0
+        return True
+
+    def carry(self, write: Callable[[], T]) -> T:
+        """Write what a function writes, and commit it; returns what the function returns.
+
+        Raises:
+            ConnectionLost: nobody knows whether it is committed.
+            Exception: nothing of it is written: somebody has the lock, a demand has failed, it cannot be stored.
+        """
+        began = time.monotonic()
+        found = self._context.run(self._write, write)
+        took = time.monotonic() - began
+        self._written += took
+        if took > LONG:
+            logger.debug("a transaction took the event loop %.0f ms: the thread writes for a while", took * 1000)
+            self._rests_until = began + took + REST
+        return found
+
+    def _write(self, write: Callable[[], T]) -> T:
+        self._raw.execute("BEGIN IMMEDIATE")
+        try:
+            found = write()
+        except BaseException:
+            self._raw.execute("ROLLBACK")
+            raise
+        try:
+            self._raw.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise ConnectionLost from error
+        return found
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._raw.close()
+        self._connection.connection = None
+
+
+class _Unguarded:
+    """Django's connection, with cursors also where an event loop runs; there, Django refuses its own."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+
+    def cursor(self) -> Any:
+        return self._connection.make_cursor(self._connection.create_cursor())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
