@@ -34,6 +34,8 @@ from workflows.runtime.types.results import (
 from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import TickAddEvent, TickSessionStart, TickStepResult, WorkflowTick
 
+from django_workflows import declared
+
 _TICKS: tuple[type[BaseModel], ...] = (TickAddEvent, TickSessionStart, TickStepResult)
 _PARTS: tuple[type[BaseModel], ...] = (
     AddCollectedEvent,
@@ -125,11 +127,10 @@ class _Writer:
 
     def event(self, event: Event) -> dict[str, Any]:
         name, is_component = _class(type(event))
-        # Its undeclared fields; to ask for ``event._data`` takes as long as to write them.
-        loose = (event.__pydantic_private__ or {}).get("_data", {})
+        loose = declared.undeclared(event)
         if is_component or "class_name" in loose:
             raise _Unusual
-        value = event.model_dump(mode="json")
+        value = declared.dump(event)
         if self._is_exact:
             value = _restored(value, event.__dict__ | {"_data": loose})
         return {"__is_pydantic": True, "value": value, "qualified_name": name}

@@ -26,7 +26,7 @@ from workflows.events import Event, InternalDispatchEvent, StartEvent
 from workflows.runtime.types.results import AddCollectedEvent, AddWaiter, StepWorkerResult
 from workflows.runtime.types.ticks import TickAddEvent, TickStepResult, WorkflowTick, WorkflowTickAdapter
 
-from django_workflows import compact, conf, limits
+from django_workflows import compact, conf, declared, limits
 from django_workflows.exceptions import InvalidEvent, InvalidRequest, NotSerializable
 from django_workflows.registry import Served
 
@@ -254,7 +254,7 @@ def _unpacked(text: Any) -> Any:
 # --- wire --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
     """An event as its readers get it.
 
@@ -301,7 +301,7 @@ def envelope(event: Event) -> Envelope:
     name, internal, tail = _wire_metadata(type(event))
     try:
         try:
-            value = event.model_dump_json()
+            value = declared.dump_json(event)
             # A class may be configured to write them so (ser_json_inf_nan), which is not JSON.
             is_plain = "NaN" not in value and "Infinity" not in value
         except PydanticSerializationError as error:

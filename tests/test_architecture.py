@@ -17,7 +17,7 @@ ROOT = Path(django_workflows.__file__).parent
 # A module imports only modules that stand before it; those of one line may not import each other.
 LAYERS = [
     ["exceptions"],
-    ["conf", "idempotency", "threads"],
+    ["conf", "idempotency", "threads", "declared"],
     ["registry", "limits", "layout", "compact"],
     ["serialization", "database", "routes"],
     ["querysets"],

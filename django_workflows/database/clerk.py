@@ -33,7 +33,7 @@ TURN = 0.05
 # Both wait for the disk.
 IN_TURN = 2
 # A transaction that takes so many seconds has met a slow disk, or is too large.
-LONG = 0.03
+LONG = 0.1
 # Then the thread writes for so many.
 REST = 2.0
 
