@@ -26,12 +26,9 @@ logger = logging.getLogger("django_workflows.database")
 
 T = TypeVar("T")
 
-# Seconds of writing after which the thread has its turn. SQLite brings the log into the database at the end of a
-# transaction that makes it longer than 1,000 pages, which are reached in about this time.
-TURN = 0.05
-# Transactions in a turn of the thread: one that brings the log into the database, and the one that begins it anew.
-# Both wait for the disk.
-IN_TURN = 2
+# Seconds of writing after which the log is brought into the database: about as often as SQLite would by itself,
+# after 1,000 pages.
+LOGGING = 0.05
 # A transaction that takes so many seconds has met a slow disk, or is too large.
 LONG = 0.1
 # Then the thread writes for so many.
@@ -74,19 +71,20 @@ class Clerk:
         # Django has the connections of an event loop in the context.
         self._context = contextvars.Context()
         self._context.run(connections.__setitem__, alias(), _Unguarded(connection))  # type: ignore[arg-type]
-        # Seconds since the thread's last turn, and transactions in the present one.
+        # Seconds of writing since the log was brought into the database.
         self._written = 0.0
-        self._in_turn = 0
         self._rests_until = 0.0
 
     def gives_way(self) -> bool:
-        """Whether the thread shall write next; to be asked once for each transaction."""
-        if self._written < TURN:
-            return time.monotonic() < self._rests_until
-        self._in_turn += 1
-        if self._in_turn == IN_TURN:
-            self._written, self._in_turn = 0.0, 0
-        return True
+        """Whether the thread shall write next."""
+        return time.monotonic() < self._rests_until
+
+    def errand(self) -> Callable[[], None] | None:
+        """Return what the thread shall do for it, in a transaction of its own: nobody else writes then."""
+        if self._written < LOGGING:
+            return None
+        self._written = 0.0
+        return self._bring_in_log
 
     def carry(self, write: Callable[[], T]) -> T:
         """Write what a function writes, and commit it; returns what the function returns.
@@ -103,6 +101,13 @@ class Clerk:
             logger.debug("a transaction took the event loop %.0f ms: the thread writes for a while", took * 1000)
             self._rests_until = began + took + REST
         return found
+
+    def _bring_in_log(self) -> None:
+        try:
+            self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            # Closed meanwhile, or the disk is full, of which whoever writes next will hear.
+            logger.debug("the log was not brought into the database: %s", error)
 
     def _write(self, write: Callable[[], T]) -> T:
         self._raw.execute("BEGIN IMMEDIATE")

@@ -66,6 +66,10 @@ class Courier:
         """Whether the thread shall write next: never, as nothing takes the loop long."""
         return False
 
+    def errand(self) -> Callable[[], None] | None:
+        """Return what the thread shall do for it: nothing."""
+        return None
+
     def carry(self, write: Callable[[], T]) -> T:
         """Send what a function writes; returns what it returns, whose rows are there once it is committed.
 

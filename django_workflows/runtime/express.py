@@ -188,6 +188,7 @@ class Express:
         if carried is not None:
             batch, results = carried
             if error is None:
+                self._send_on_errand()
                 # The next one can be on its way while those of this one are told.
                 self._go_on()
                 answers = [(future, result, None) for (_, future), result in zip(batch, results(), strict=True)]
@@ -200,6 +201,11 @@ class Express:
                 self._leave_to_thread(deque(batch))
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
+
+    def _send_on_errand(self) -> None:
+        errand = self._carrier.errand() if self._carrier is not None else None
+        if errand is not None:
+            self._others.append((errand, self.loop.create_future()))
 
     def _lose(self) -> None:
         if self._carrier is not None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from django.utils import timezone
+from django.conf import settings
 
 from django_workflows import serialization
 from django_workflows.contexts import Snapshot
@@ -65,6 +66,8 @@ class Outbox:
         self.refused: Exception | None = None
         # What the database would never take, None if there was no such thing.
         self.rejected: BaseException | None = None
+        # As django.utils.timezone.now() has it, which asks the settings for it each time.
+        self._zone = UTC if settings.USE_TZ else None
         self._lease = lease
         self._writer = writer
         self._on_written = on_written
@@ -93,7 +96,7 @@ class Outbox:
         self._note()
 
     def add_event(self, wire: serialization.Envelope) -> None:
-        entry = EventEntry(self.next_event, wire.internal, wire.data, wire.type, timezone.now())
+        entry = EventEntry(self.next_event, wire.internal, wire.data, wire.type, datetime.now(self._zone))
         self._changes.events.append(entry)
         self.next_event += 1
         self._note()
