@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-import pytest
-
 from django_workflows.runtime import lull
 from tests.storage import PATIENCE
 
@@ -20,9 +18,7 @@ async def _busy(turns: int, seconds: float) -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_waits_is_called_when_the_others_have_done_their_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    # However slow the machine is.
-    monkeypatch.setattr(lull, "PATIENCE", 2 * PATIENCE)
+async def test_who_waits_is_called_when_the_others_have_done_their_work() -> None:
     happened: list[str] = []
     over = asyncio.Event()
 
@@ -31,7 +27,8 @@ async def test_who_waits_is_called_when_the_others_have_done_their_work(monkeypa
         happened.append("work")
 
     working = asyncio.create_task(work())
-    quiet = lull.of(asyncio.get_running_loop())
+    # However slow the machine is.
+    quiet = lull.Lull(asyncio.get_running_loop(), 2 * PATIENCE)
     quiet.wait(lambda: happened.append("first"))
     quiet.wait(lambda: (happened.append("second"), over.set())[-1])
     async with asyncio.timeout(PATIENCE):
