@@ -147,7 +147,7 @@ EVENTS: list[Event] = [
 ]
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=repr)
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_events_are_written_as_pydantic_writes_them(event: Event) -> None:
     assert _outcome(lambda: declared.dump_json(event)) == _outcome(event.model_dump_json)

@@ -114,13 +114,19 @@ class Clerk:
         try:
             found = write()
         except BaseException:
-            self._raw.execute("ROLLBACK")
+            # After some errors, SQLite has rolled back by itself.
+            if self._raw.in_transaction:
+                self._end("ROLLBACK")
             raise
-        try:
-            self._raw.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise ConnectionLost from error
+        self._end("COMMIT")
         return found
+
+    def _end(self, statement: str) -> None:
+        try:
+            self._raw.execute(statement)
+        except sqlite3.Error as error:
+            # Closed then, so that it keeps no lock.
+            raise ConnectionLost from error
 
     def close(self) -> None:
         """Close the connection."""
