@@ -97,14 +97,13 @@ class Express:
         (self._usual if self._is_usual(request) else self._others).append((request, future))
         if self._carrier is None:
             self._go_on()
-        elif not self._is_due:
+        elif self._carrier.is_immediate and not self._is_due:
+            # Others will have something to write until the loop has nothing else to do.
             self._is_due = True
-            if self._carrier.is_immediate:
-                # Others will have something to write until the loop has nothing else to do.
-                self._lull.wait(self._go_on)
-            else:
-                # Others will in the same turn of the loop, and then while this is on its way.
-                self.loop.call_soon(self._go_on)
+            self._lull.wait(self._go_on)
+        else:
+            # Others will in the same turn of the loop, and then while this is on its way.
+            self._go_on_soon()
         return future
 
     async def close(self) -> None:
@@ -140,6 +139,11 @@ class Express:
         elif self._usual:
             self._others_first = True
             self._carry([self._usual.popleft() for _ in range(min(len(self._usual), self._most))])
+
+    def _go_on_soon(self) -> None:
+        if not self._is_due and (self._usual or self._others):
+            self._is_due = True
+            self.loop.call_soon(self._go_on)
 
     def _leave_to_thread(self, waiting: deque[Waiting]) -> None:
         if waiting and self._timer is None:
@@ -189,8 +193,11 @@ class Express:
             batch, results = carried
             if error is None:
                 self._send_on_errand()
-                # The next one can be on its way while those of this one are told.
-                self._go_on()
+                if self._carrier is not None and self._carrier.is_immediate:
+                    self._go_on_soon()
+                else:
+                    # The next one can be on its way while those of this one are told.
+                    self._go_on()
                 answers = [(future, result, None) for (_, future), result in zip(batch, results(), strict=True)]
                 threads.give(answers)
                 for request, _ in batch:

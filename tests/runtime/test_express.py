@@ -19,6 +19,7 @@ from django_workflows.exceptions import LeaseLost
 from django_workflows.handlers import Start
 from django_workflows.journal import TickEntry
 from django_workflows.models import Handler, Tick
+from django_workflows.runtime import express
 from django_workflows.runtime.writer import Changes, Writer
 from tests.storage import CARRIER, PATIENCE, a_run, a_start, a_worker, an_ending, race, terminate_other_connections
 
@@ -379,6 +380,7 @@ async def test_the_thread_brings_the_log_into_the_database(
 ) -> None:
     """What the loop writes would otherwise make the log longer and longer."""
     monkeypatch.setattr(clerk, "LOGGING", 0.005)
+    monkeypatch.setattr(express, "PATIENCE", PATIENCE)
     (run,) = await _runs(1)
     text = "x" * 20_000
     count = 1500
@@ -455,3 +457,25 @@ async def test_an_event_loop_waits_for_no_disk(settings: Any, setting: str) -> N
     assert (connection is not None) == (setting == "NORMAL")
     if connection is not None:
         database.Clerk(connection).close()
+
+
+@about_sqlite
+async def test_however_much_has_gathered_the_loop_has_its_turns(
+    writer: Writer, carried: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction after the other, and each in a turn of its own."""
+    monkeypatch.setattr(clerk, "LOGGING", PATIENCE)
+    (run,) = await _runs(1)
+    assert writer._express is not None
+    writer._express._most = 1
+    count = 1500
+    writing = [writer.submit(_tick(run, "{}", number)) for number in range(count)]
+    turns = 0
+    async with asyncio.timeout(3 * PATIENCE):
+        while not writing[-1].done():
+            await asyncio.sleep(0)
+            turns += 1
+
+    assert await asyncio.gather(*writing) == [None] * count
+    assert carried == [True] * count
+    assert turns >= count
