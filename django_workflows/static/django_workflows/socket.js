@@ -87,6 +87,8 @@ export function openSocket(target, {cursor, signal, live, event}) {
       silence.broken(message.type === "heartbeat");
       if (message.type === "error" && message.id === null && !commands.size) {
         refusal = message;
+        // It closes in a moment, however long that takes.
+        clearTimeout(settling);
         return;
       }
       settled();
