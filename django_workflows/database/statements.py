@@ -77,7 +77,7 @@ class Statement:
                 # SQLite keeps the statement prepared; MySQL is told each UPDATE by itself anyway.
                 cursor.executemany(self._update() if self._key else self._insert(1), rows)
         elif rows:
-            most = min(ROWS, (connection.features.max_query_params or ROWS**2) // len(self._columns))
+            most = min(ROWS, _most_values(alias()) // len(self._columns))
             for some in _portions(rows, most):
                 with connection.cursor() as cursor:
                     cursor.execute(self._insert(len(some)), [value for row in some for value in row])
@@ -150,6 +150,12 @@ def _portions(rows: list[Sequence[Any]], most: int) -> Iterator[list[Sequence[An
         portion.append(row)
         length += sum(len(value) for value in row if isinstance(value, str))
     yield portion
+
+
+@lru_cache(maxsize=8)
+def _most_values(using: str) -> int:
+    """Return how many values a statement may have; SQLite's connections are asked, where no event loop may run."""
+    return connections[using].features.max_query_params or ROWS**2
 
 
 def _places(values: Sequence[Any]) -> str:

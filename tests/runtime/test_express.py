@@ -52,6 +52,7 @@ async def _ready(writer: Writer) -> None:
         for count in (1, 2, 3):
             runs = await _runs(count)
             await _write(writer, *(Changes(leases.of(run), ending=an_ending()) for run in runs))
+        await _write(writer, a_start())
 
 
 @pytest.fixture
