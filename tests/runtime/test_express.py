@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 from django.db import DataError, OperationalError, connections
 from django.db.models import F
+from django.utils import timezone
 
 from django_workflows import database, leases
+from django_workflows.contexts import Snapshot
 from django_workflows.database import clerk
+from django_workflows.eventlog import EventEntry
 from django_workflows.exceptions import LeaseLost
-from django_workflows.handlers import Start
+from django_workflows.handlers import Idle, Start
 from django_workflows.journal import TickEntry
 from django_workflows.models import Handler, Tick
 from django_workflows.runtime import express
@@ -115,6 +118,29 @@ async def test_what_comes_together_is_one_transaction_without_the_thread(
     assert handler.run_id == start.run_id
     assert carried == [True]
     assert await _ticks() == {run.pk: ["{}"] for run in runs}
+
+
+async def test_nothing_usual_needs_the_thread(writer: Writer, carried: list[bool]) -> None:
+    """Also where what Django does for a statement differs between its versions."""
+    (run,) = await _runs(1)
+    lease, now = leases.of(run), timezone.now()
+    for number in range(2):
+        carried.clear()
+        entry = EventEntry(number, False, "{}", "Event", now)
+        snapshot = Snapshot(sequence=number, data="{}")
+        usual = [
+            Changes(lease, ticks=[TickEntry(number, "{}")], events=[entry]),
+            Changes(lease, state="{}"),
+            Changes(lease, snapshot=snapshot),
+            Changes(lease, consumed=[10**6]),
+            Changes(lease, idle=Idle(since=now)),
+            Changes(lease, progressed=True),
+        ]
+        for changes in usual:
+            assert await _write(writer, changes) == [None]
+        assert isinstance((await _write(writer, a_start()))[0], Handler)
+
+    assert carried == [True] * 7
 
 
 async def test_the_thread_reads_all_that_was_written_before_and_nothing_of_what_comes_later(
