@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -68,6 +69,8 @@ class Clerk:
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
         self._raw: sqlite3.Connection = connection.connection
+        # Held while the thread uses the connection: Python's sqlite3 does not survive that it is closed meanwhile.
+        self._lent = threading.Lock()
         # Django has the connections of an event loop in the context.
         self._context = contextvars.Context()
         self._context.run(connections.__setitem__, alias(), _Unguarded(connection))  # type: ignore[arg-type]
@@ -104,7 +107,8 @@ class Clerk:
 
     def _bring_in_log(self) -> None:
         try:
-            self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            with self._lent:
+                self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error as error:
             # Closed meanwhile, or the disk is full, of which whoever writes next will hear.
             logger.debug("the log was not brought into the database: %s", error)
@@ -129,8 +133,9 @@ class Clerk:
             raise ConnectionLost from error
 
     def close(self) -> None:
-        """Close the connection."""
-        self._raw.close()
+        """Close the connection, when the thread does not use it any more."""
+        with self._lent:
+            self._raw.close()
         self._connection.connection = None
 
 

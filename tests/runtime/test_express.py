@@ -506,3 +506,37 @@ async def test_however_much_has_gathered_the_loop_has_its_turns(
     assert await asyncio.gather(*writing) == [None] * count
     assert carried == [True] * count
     assert turns >= count
+
+
+@about_sqlite
+async def test_a_connection_is_not_closed_while_the_thread_uses_it() -> None:
+    (connection,) = await asyncio.to_thread(race, database.open_connection)
+    carrier = database.Clerk(connection)
+    raw, begun, go_on = carrier._raw, threading.Event(), threading.Event()
+    happened: list[str] = []
+
+    class Slow:
+        def execute(self, sql: str) -> Any:
+            begun.set()
+            assert go_on.wait(PATIENCE)
+            found = raw.execute(sql)
+            happened.append("log")
+            return found
+
+        def close(self) -> None:
+            happened.append("close")
+            raw.close()
+
+    carrier._raw = Slow()  # type: ignore[assignment]
+    bringing = asyncio.create_task(asyncio.to_thread(carrier._bring_in_log))
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
+    closing = asyncio.create_task(asyncio.to_thread(carrier.close))
+    done, _ = await asyncio.wait([closing], timeout=0.1)
+    go_on.set()
+    await asyncio.gather(bringing, closing)
+
+    assert not done
+    assert happened == ["log", "close"]
+    # And what comes too late does no harm.
+    carrier._raw = raw
+    carrier._bring_in_log()
