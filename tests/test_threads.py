@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from django_workflows import threads
 from django_workflows.threads import ThreadPool
 from tests.storage import PATIENCE
 
@@ -45,9 +46,44 @@ async def test_so_many_jobs_run_at_the_same_time_and_no_more() -> None:
         running.discard(threading.get_ident())
         return threading.get_ident()
 
-    threads = await asyncio.gather(*(pool.run(meet) for _ in range(9)))
+    found = await asyncio.gather(*(pool.run(meet) for _ in range(9)))
 
-    assert len(set(threads)) == most == 3
+    assert len(set(found)) == most == 3
+
+
+async def test_jobs_that_wait_for_nothing_are_all_done_by_the_thread_that_worked_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More threads would only take each other's turns."""
+    pool = ThreadPool(3, "test")
+    together = threading.Barrier(3, timeout=PATIENCE)
+    await asyncio.gather(*(pool.run(together.wait) for _ in range(3)))
+    monkeypatch.setattr(threads, "STALLED", PATIENCE)
+
+    first = await pool.run(threading.get_ident)
+    at_once = await asyncio.gather(*(pool.run(threading.get_ident) for _ in range(50)))
+    one_by_one = [await pool.run(threading.get_ident) for _ in range(50)]
+
+    assert {*at_once, *one_by_one} == {first}
+
+
+def test_a_job_waits_for_no_other_whose_event_loop_has_ended() -> None:
+    """Nor for the loop itself, which was to look whether anything stands still."""
+    pool = ThreadPool(3, "test")
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def leave() -> None:
+        for _ in range(2):
+            asyncio.ensure_future(pool.run(lambda: (begun.set(), go_on.wait(PATIENCE))))  # noqa: RUF006
+        await asyncio.to_thread(begun.wait, PATIENCE)
+
+    async def ask() -> int:
+        async with asyncio.timeout(PATIENCE / 2):
+            done = await asyncio.gather(pool.run(go_on.set), pool.run(str, 42))
+            return int(done[1])
+
+    asyncio.run(leave())
+    assert asyncio.run(ask()) == 42
 
 
 async def test_whoever_goes_away_takes_no_other_answer_along() -> None:
@@ -79,10 +115,10 @@ def test_each_event_loop_gets_its_own_answers() -> None:
     async def ask(number: int) -> None:
         found[number] = await asyncio.gather(*(pool.run(lambda n=n: n * number) for n in range(50)))
 
-    threads = [threading.Thread(target=lambda n=n: asyncio.run(ask(n))) for n in (1, 2, 3)]
-    for thread in threads:
+    asking = [threading.Thread(target=lambda n=n: asyncio.run(ask(n))) for n in (1, 2, 3)]
+    for thread in asking:
         thread.start()
-    for thread in threads:
+    for thread in asking:
         thread.join(PATIENCE)
 
     assert found == {number: [n * number for n in range(50)] for number in (1, 2, 3)}
