@@ -508,35 +508,72 @@ async def test_however_much_has_gathered_the_loop_has_its_turns(
     assert turns >= count
 
 
+class _Slow:
+    """A connection to the log that waits for a word before each statement."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.connection = self
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.happened: list[str] = []
+
+    def execute(self, sql: str) -> Any:
+        self.begun.set()
+        assert self.go_on.wait(PATIENCE)
+        self.happened.append("log")
+        return self._connection.connection.execute(sql)
+
+    def close(self) -> None:
+        self.happened.append("close")
+        self._connection.close()
+
+
 @about_sqlite
-async def test_a_connection_is_not_closed_while_the_thread_uses_it() -> None:
+async def test_the_loop_goes_on_writing_while_the_log_is_brought_in(
+    writer: Writer, carried: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the little that has come since needs a moment in which nobody writes."""
+    (run,) = await _runs(1)
+    carrier = writer._express._carrier  # type: ignore[union-attr]
+    assert isinstance(carrier, database.Clerk)
+    # Its connection is there, and only the loop's is slow to use it.
+    await asyncio.wrap_future(carrier._log.bring_in())
+    slow = _Slow(carrier._log._connection)
+    carrier._log._connection = slow  # type: ignore[assignment]
+    monkeypatch.setattr(clerk, "LOGGING", 0.0)
+    count = 20
+
+    async with asyncio.timeout(PATIENCE):
+        for number in range(count):
+            assert await writer.submit(_tick(run, "{}", number)) is None
+        assert await asyncio.to_thread(slow.begun.wait, PATIENCE)
+        assert not slow.happened
+        assert carried == [True] * count
+        slow.go_on.set()
+        while slow.happened[:2] != ["log", "log"]:
+            assert await writer.submit(_tick(run, "{}", count)) is None
+            count += 1
+    carrier._log._connection = slow._connection
+
+
+@about_sqlite
+async def test_a_connection_is_not_closed_while_it_brings_in_the_log() -> None:
     (connection,) = await asyncio.to_thread(race, database.open_connection)
     carrier = database.Clerk(connection)
-    raw, begun, go_on = carrier._raw, threading.Event(), threading.Event()
-    happened: list[str] = []
+    log = carrier._log
+    await asyncio.wrap_future(log.bring_in())
+    slow = _Slow(log._connection)
+    log._connection = slow  # type: ignore[assignment]
+    bringing = log.bring_in()
+    assert await asyncio.to_thread(slow.begun.wait, PATIENCE)
 
-    class Slow:
-        def execute(self, sql: str) -> Any:
-            begun.set()
-            assert go_on.wait(PATIENCE)
-            found = raw.execute(sql)
-            happened.append("log")
-            return found
+    # Nor is it waited for, on an event loop.
+    carrier.close()
+    assert not bringing.done()
+    slow.go_on.set()
+    await asyncio.wrap_future(bringing)
+    await asyncio.to_thread(log._thread.shutdown, wait=True)
 
-        def close(self) -> None:
-            happened.append("close")
-            raw.close()
-
-    carrier._raw = Slow()  # type: ignore[assignment]
-    bringing = asyncio.create_task(asyncio.to_thread(carrier._bring_in_log))
-    assert await asyncio.to_thread(begun.wait, PATIENCE)
-    closing = asyncio.create_task(asyncio.to_thread(carrier.close))
-    done, _ = await asyncio.wait([closing], timeout=0.1)
-    go_on.set()
-    await asyncio.gather(bringing, closing)
-
-    assert not done
-    assert happened == ["log", "close"]
+    assert slow.happened == ["log", "close"]
     # And what comes too late does no harm.
-    carrier._raw = raw
-    carrier._bring_in_log()
+    log.bring_in_rest()
