@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from django_workflows import database, relay
+from django_workflows import relay
 from django_workflows.api import sockets
 from django_workflows.api.handoff import Receive, Scope, Send
 from django_workflows.gate import Gate
@@ -30,7 +30,7 @@ logger = logging.getLogger("django_workflows.lifecycle")
 # How many more objects than before there must be for Python to look for cycles among the new ones.
 COLLECT_AFTER = 20_000
 # Seconds, at most, that a thread computes while another one waits to; 5 ms by Python's default.
-SWITCH_AFTER = 0.002
+SWITCH_AFTER = 0.0005
 
 
 class Application:
@@ -184,13 +184,11 @@ def _settle_memory() -> None:
 
 
 def _settle_threads() -> None:
-    """Let the writer's thread have its turn soon when PostgreSQL has answered.
+    """Give the event loop, and whoever writes, their turn soon.
 
-    While it waits for a turn nothing is written, and all who have something to write wait with it. A transaction
-    of many statements waits for as many turns; there it is cheaper to disturb the others less.
+    All runs and all who have something to write wait while one thread computes something for one request.
     """
-    if database.takes_one_trip():
-        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_AFTER))
+    sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_AFTER))
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from django.db import connections
 
 from django_workflows import lifecycle
 
@@ -46,12 +45,10 @@ def test_collections_are_rare_unless_the_site_has_chosen(
     assert gc.get_freeze_count() > 10_000
 
 
-@pytest.mark.parametrize("chosen", [0.005, 0.001])
-def test_who_waits_for_postgresql_has_its_turn_soon(chosen: float) -> None:
+@pytest.mark.parametrize("chosen", [0.005, 0.0001])
+def test_the_event_loop_has_its_turn_soon_unless_the_site_has_chosen(chosen: float) -> None:
     sys.setswitchinterval(chosen)
 
     lifecycle._settle_threads()
 
-    is_postgresql = connections["default"].vendor == "postgresql"
-    expected = min(chosen, lifecycle.SWITCH_AFTER) if is_postgresql else chosen
-    assert sys.getswitchinterval() == pytest.approx(expected)
+    assert sys.getswitchinterval() == pytest.approx(min(chosen, lifecycle.SWITCH_AFTER), rel=0.05)
