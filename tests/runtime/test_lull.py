@@ -38,6 +38,29 @@ async def test_who_waits_is_called_when_the_others_have_done_their_work() -> Non
     assert happened == ["work", "first", "second"]
 
 
+async def test_a_turn_that_hands_something_on_is_not_idle_however_fast_the_machine() -> None:
+    quiet = lull.Lull(asyncio.get_running_loop(), 2 * PATIENCE)
+    for _ in range(20):
+        # It has idle turns then, and knows how long they take here.
+        over = asyncio.Event()
+        quiet.wait(over.set)
+        await over.wait()
+    happened: list[str] = []
+
+    async def work() -> None:
+        await _busy(50, 2 * lull.SHORTEST * quiet._shortest)
+        happened.append("work")
+
+    working = asyncio.create_task(work())
+    over = asyncio.Event()
+    quiet.wait(lambda: (happened.append("lull"), over.set())[-1])
+    async with asyncio.timeout(PATIENCE):
+        await over.wait()
+    await working
+
+    assert happened == ["work", "lull"]
+
+
 async def test_who_waits_is_called_although_there_is_always_work() -> None:
     over = asyncio.Event()
     working = asyncio.create_task(_busy(10**9, 5 * lull.IDLE))
