@@ -39,6 +39,10 @@ class Lease:
     fence: int
 
 
+# No right to anything: the database refuses it like one that was lost.
+NONE = Lease(handler=0, run=0, fence=0)
+
+
 def new_token() -> str:
     """Return a name that no other worker has."""
     return secrets.token_hex(16)

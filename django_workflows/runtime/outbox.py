@@ -14,7 +14,7 @@ from typing import Any
 
 from django.conf import settings
 
-from django_workflows import serialization
+from django_workflows import leases, serialization
 from django_workflows.contexts import Snapshot
 from django_workflows.eventlog import EventEntry
 from django_workflows.exceptions import LeaseLost, PersistenceFailed
@@ -40,7 +40,6 @@ class Outbox:
     """The writes of one run, on one event loop.
 
     Args:
-        lease: the run, and the right to write it.
         writer: who writes.
         next_tick: position of the run's next tick.
         next_event: position of its next event.
@@ -51,7 +50,6 @@ class Outbox:
 
     def __init__(
         self,
-        lease: Lease,
         writer: Writer,
         *,
         next_tick: int,
@@ -68,7 +66,8 @@ class Outbox:
         self.rejected: BaseException | None = None
         # As django.utils.timezone.now() has it, which asks the settings for it each time.
         self._zone = UTC if settings.USE_TZ else None
-        self._lease = lease
+        # The run, and the right to write it.
+        self._lease = leases.NONE
         self._writer = writer
         self._on_written = on_written
         self._on_failed = on_failed
@@ -133,9 +132,16 @@ class Outbox:
 
     # --- writing ----------------------------------------------------------------------------------------
 
+    def own(self, lease: Lease) -> None:
+        """Write from now on; until then, what is recorded is only gathered."""
+        self._lease = self._changes.lease = lease
+        if self._progress is not None:
+            # Somebody waits for it.
+            self.kick()
+
     def kick(self) -> None:
         """Submit what has gathered, unless an earlier write is still under way."""
-        if self._writing is not None or self._empty or self.refused is not None:
+        if self._writing is not None or self._empty or self.refused is not None or self._lease is leases.NONE:
             return
         self._kicks += 1
         changes, self._changes, self._empty = self._changes, self._nothing(), True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 from workflows.context.serializers import BaseSerializer
@@ -20,6 +21,7 @@ from workflows.runtime.types.ticks import TickSessionStart, TickStepResult, Work
 from django_workflows import contexts, database, eventlog, journal, leases, mailbox, serialization
 from django_workflows.contexts import Snapshot, Stored
 from django_workflows.exceptions import LeaseLost
+from django_workflows.handlers import Start
 from django_workflows.journal import TickEntry
 from django_workflows.leases import Lease
 from django_workflows.models import Handler
@@ -47,6 +49,8 @@ class Beginning:
         stored_state: the state store's record.
         deadlines: what is due when (seconds since the epoch) and lives in no other place.
         is_cancelled: whether a cancellation waits in its mail.
+        idle_since: since when it has waited, None while it does not.
+        crashes: how many processes have died with it in their hands; forgotten when it goes on.
     """
 
     state: BrokerState
@@ -57,17 +61,16 @@ class Beginning:
     stored_state: str | None = None
     deadlines: list[tuple[float, WorkflowTick]] = field(default_factory=list)
     is_cancelled: bool = False
+    idle_since: datetime | None = None
+    crashes: int = 0
 
 
-def fresh(served: Served, handler: Handler, start_event: Event | None) -> Beginning:
-    """Begin a run that this process has just started, of which nothing is stored but the start event.
-
-    Args:
-        start_event: as it would be read from what is stored; None to read it.
-    """
-    if start_event is None:
-        start_event = serialization.load_event(handler.start_event, serialization.serializer(served))
-    return Beginning(BrokerState.from_workflow(served.workflow), start_event)
+def fresh(served: Served, request: Start) -> Beginning:
+    """Begin a run that this process starts, of which nothing is stored but the start event, or will be."""
+    event: Event | None = request.event
+    if event is None:
+        event = serialization.load_event(request.start_event, serialization.serializer(served))
+    return Beginning(BrokerState.from_workflow(served.workflow), event)
 
 
 def load(claimed: Sequence[tuple[Served, Handler]]) -> list[Beginning | Exception]:
@@ -127,6 +130,8 @@ class _Reading:
             stored_state=None if stored is None else stored.state,
             deadlines=standing.pending_timeouts(),
             is_cancelled=run in self._cancelled,
+            idle_since=handler.idle_since,
+            crashes=handler.crashes,
         )
 
 

@@ -1,7 +1,8 @@
 """One run in the memory of the process that executes it: its engine, its inbox, its timers and its end.
 
 What the engine decides goes into the run's outbox, and the engine waits at a barrier (:meth:`Run.barrier`) until
-all of it is committed before a step starts on it.
+all of it is committed before a step starts on it. What comes before the first barrier may be done while the run's
+start is being stored; the run owns its record from then on (:meth:`Run.own`).
 """
 
 from __future__ import annotations
@@ -71,30 +72,34 @@ class Run:
     Args:
         served: the workflow.
         registered: its functions as the engine's runtime registered them.
-        handler: the run's record, with the lease of this process.
+        handler_id: its handler's public id.
+        run_id: its own.
         beginning: where it begins.
         writer: who writes for it.
         slot: what bounds the number of this workflow's runs at a time, None without a bound.
         on_consumed: called when a message was consumed, so that there is room for more.
         on_journaled: called when ticks were committed.
+        on_left: called when it has left memory, if it was ever stored.
     """
 
     def __init__(
         self,
         served: Served,
         registered: RegisteredWorkflow,
-        handler: Handler,
+        handler_id: str,
+        run_id: str,
         beginning: Beginning,
         *,
         writer: Writer,
-        slot: asyncio.Semaphore | None = None,
-        on_consumed: Callable[[], None] = lambda: None,
-        on_journaled: Callable[[Run], None] = lambda run: None,
+        slot: asyncio.Semaphore | None,
+        on_consumed: Callable[[Run], None],
+        on_journaled: Callable[[Run], None],
+        on_left: Callable[[Run], None],
     ) -> None:
         self.served = served
-        self.lease = leases.of(handler)
-        self.handler_id = handler.handler_id
-        self.run_id = handler.run_id
+        self.lease = leases.NONE
+        self.handler_id = handler_id
+        self.run_id = run_id
         self.log = logging.LoggerAdapter(
             logger,
             {"handler_id": self.handler_id, "run_id": self.run_id, "workflow": served.name},
@@ -120,8 +125,10 @@ class Run:
         self._turn: asyncio.Task[bool] | None = None
         self._on_consumed = on_consumed
         self._on_journaled = on_journaled
+        self._on_left = on_left
+        # Resolved when it owns its record; none while nothing waits for that.
+        self._owning: asyncio.Future[None] | None = None
         self._outbox = Outbox(
-            self.lease,
             writer,
             next_tick=beginning.next_tick,
             next_event=beginning.next_event,
@@ -134,9 +141,8 @@ class Run:
         self.snapshot_due = beginning.snapshot + SNAPSHOT_INTERVAL
         # A start event is stored with the handler: until a second barrier, a crash loses nothing.
         self._must_wait = beginning.next_tick > 0
-        # How many processes have died with it in their hands; forgotten when it goes on.
-        self._crashes = handler.crashes
-        self._idle_since = handler.idle_since
+        self._crashes = beginning.crashes
+        self._idle_since = beginning.idle_since
         # Whether it has become idle since the last barrier.
         self._idles = False
         self._ending: Ending | None = None
@@ -150,19 +156,30 @@ class Run:
 
     # --- execution ------------------------------------------------------------------------------------
 
-    def launch(self, done: Callable[[Run], None]) -> None:
-        """Begin to execute the run in a task of its own; ``done`` is called when it has left memory."""
+    def launch(self) -> None:
+        """Begin to execute the run in a task of its own."""
         self.task = asyncio.get_running_loop().create_task(
             self._execute(),
             name=f"workflow run {self.run_id}",
             # Not the context of the request that started it: Django would tie its thread to the run.
             context=contextvars.Context(),
         )
-        self.task.add_done_callback(lambda task: self._left(task, done))
+        self.task.add_done_callback(self._left)
+
+    def own(self, lease: leases.Lease) -> None:
+        """Go on to the first step, and write: the run is stored, and this process has its lease."""
+        self.lease = lease
+        self._outbox.own(lease)
+        if self._owning is not None and not self._owning.done():
+            self._owning.set_result(None)
+
+    @property
+    def is_owned(self) -> bool:
+        return self.lease is not leases.NONE
 
     def interrupt(self) -> None:
         """Stop executing without an end: the run goes on elsewhere or later from its last commit."""
-        if self.task is not None and self._ending is None:
+        if self.task is not None and (self._ending is None or not self.is_owned):
             self._outbox.refuse(LeaseLost("this process let the run go"))
             self.task.cancel()
 
@@ -313,14 +330,15 @@ class Run:
         self._ending = ending
         self._outbox.set_ending(ending)
 
-    def _left(self, task: asyncio.Task[None], done: Callable[[Run], None]) -> None:
+    def _left(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None and self._outbox.refused is None:
             self.log.error("the run left memory with an error", exc_info=task.exception())
         if isinstance(self._outbox.refused, PersistenceFailed):
             self.log.error("the run is let go, because the database does not take its writes")
         if not self.ended.done():
             self.ended.cancel()
-        done(self)
+        if self.is_owned:
+            self._on_left(self)
         # Nothing of it shall be in memory until garbage is collected: a cancelled task keeps all that ran in it.
         self.task = None
         self._outbox.close()
@@ -406,6 +424,8 @@ class Run:
     async def barrier(self, timeout: float | None) -> None:
         """Return when all that was decided so far is committed, so that its consequences may begin.
 
+        What only repeats the start event may be committed later: that is stored when the run owns its record.
+
         Args:
             timeout: seconds until the engine's next timer is due, None without one.
 
@@ -414,6 +434,9 @@ class Run:
             PersistenceFailed: the database does not take it.
             NotSerializable: a step wrote an event that cannot be stored.
         """
+        if not self.is_owned:
+            self._owning = asyncio.get_running_loop().create_future()
+            await self._owning
         if self._poison is not None:
             raise self._poison[0]
         self._deadlines.note_engine(timeout)
@@ -440,7 +463,7 @@ class Run:
             self.snapshot = changes.snapshot.sequence
         if changes.consumed:
             self.mail.difference_update(changes.consumed)
-            self._on_consumed()
+            self._on_consumed(self)
         if changes.ending is not None and not self.ended.done():
             self.ended.set_result(changes.ending)
         if changes.ticks:

@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import logging
 from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from django_workflows import conf, database, leases, mailbox, notify, registry
@@ -41,6 +42,19 @@ GRACE = 10.0
 _runtime = DjangoRuntime()
 
 
+@dataclass(frozen=True, slots=True)
+class _Starting:
+    """A start that is under way.
+
+    Attributes:
+        begun: resolved when its run has begun.
+        ahead: the run, when it does what comes before its first step meanwhile.
+    """
+
+    begun: asyncio.Future[Handler]
+    ahead: Run | None
+
+
 class Supervisor:
     """The runs of this process. Start and use it on one event loop."""
 
@@ -65,8 +79,8 @@ class Supervisor:
         self._to_let_go: set[Lease] = set()
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # Run ids of starts that are under way -> resolved when the run has begun.
-        self._starting: dict[str, asyncio.Future[Handler]] = {}
+        # By run id.
+        self._starting: dict[str, _Starting] = {}
         # Up to which of the writer's failures it was made sure that no run is ours without our knowing.
         self._sure_up_to = 0
         self._hint = asyncio.Event()
@@ -150,8 +164,8 @@ class Supervisor:
         self._close()
         notify.nudge()
         notify.off_mail(self.hint)
-        for begun in self._starting.values():
-            _refuse(begun, Unavailable("The server is shutting down"))
+        for starting in self._starting.values():
+            _refuse(starting.begun, Unavailable("The server is shutting down"))
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -223,21 +237,37 @@ class Supervisor:
             PersistenceFailed: the database does not take it.
             Unavailable: this process ends.
         """
-        begun: asyncio.Future[Handler] = self._loop.create_future()
-        self._starting[request.run_id] = begun
+        starting = _Starting(self._loop.create_future(), self._begin_ahead(request))
+        self._starting[request.run_id] = starting
         # Not awaited here: when the caller goes away before the commit, the run must begin all the same.
-        self._writer.submit(request).add_done_callback(lambda stored: self._stored(request, stored, begun))
-        return await begun
+        self._writer.submit(request).add_done_callback(lambda stored: self._stored(request, stored, starting))
+        if starting.ahead is not None:
+            starting.ahead.launch()
+        return await starting.begun
 
-    def _stored(self, request: Start, stored: asyncio.Future[Handler], begun: asyncio.Future[Handler]) -> None:
+    def _begin_ahead(self, request: Start) -> Run | None:
+        """Return a run for what comes before its first step, which can be done while its start is being stored.
+
+        None where it may not begin here, or would keep a slot from those that are stored.
+        """
+        if not request.is_plain or request.worker is None or request.worker != self.worker:
+            return None
+        served = registry.get(request.workflow_name)
+        return self._make(served, request, replay.fresh(served, request)) if self._slot(served) is None else None
+
+    def _stored(self, request: Start, stored: asyncio.Future[Handler], starting: _Starting) -> None:
         """Begin a run whose start is committed, and tell whoever waits for that."""
+        begun, ahead = starting.begun, starting.ahead
         try:
             handler = stored.result()
-            loading = self._set_off(request, handler)
+            loading = self._set_off(request, handler, ahead)
         except Exception as error:
             del self._starting[request.run_id]
             _refuse(begun, error)
             return
+        finally:
+            if ahead is not None and not ahead.is_owned:
+                ahead.interrupt()
 
         def tell(*_: Any) -> None:
             del self._starting[request.run_id]
@@ -249,7 +279,7 @@ class Supervisor:
         else:
             loading.add_done_callback(tell)
 
-    def _set_off(self, request: Start, handler: Handler) -> asyncio.Task[None] | None:
+    def _set_off(self, request: Start, handler: Handler, ahead: Run | None) -> asyncio.Task[None] | None:
         """Let a run begin here if it is ours; returns what it has to be waited for, None for nothing."""
         if handler.run_id != request.run_id or self._stopped:
             # An earlier start with the same key began it; or it is let go with all the others.
@@ -261,8 +291,11 @@ class Supervisor:
             # There is more to begin with than the start event.
             (loading,) = self._loading.take([handler])
             return loading
-        served = registry.get(handler.workflow_name)
-        self._launch(served, handler, replay.fresh(served, handler, request.event))
+        if ahead is not None and ahead.task is not None:
+            self._own(ahead, handler)
+        else:
+            served = registry.get(handler.workflow_name)
+            self._launch(served, handler, replay.fresh(served, request))
         return None
 
     @property
@@ -299,19 +332,28 @@ class Supervisor:
 
     # --- runs -----------------------------------------------------------------------------------------
 
-    def _launch(self, served: Served, handler: Handler, beginning: Beginning) -> Run:
-        run = Run(
+    def _make(self, served: Served, of: Handler | Start, beginning: Beginning) -> Run:
+        return Run(
             served,
             _runtime.adopt(served),
-            handler,
+            of.handler_id,
+            of.run_id,
             beginning,
             writer=self._writer,
             slot=self._slot(served),
-            on_consumed=lambda: self._consumed(handler.pk),
+            on_consumed=self._consumed,
             on_journaled=self._housekeeping.journaled,
+            on_left=self._left,
         )
+
+    def _own(self, run: Run, handler: Handler) -> None:
         self._runs[handler.pk] = run
-        run.launch(self._left)
+        run.own(leases.of(handler))
+
+    def _launch(self, served: Served, handler: Handler, beginning: Beginning) -> Run:
+        run = self._make(served, handler, beginning)
+        self._own(run, handler)
+        run.launch()
         return run
 
     def _launch_unless_stopped(self, served: Served, handler: Handler, beginning: Beginning) -> Run | None:
@@ -447,10 +489,10 @@ class Supervisor:
             run.log.error("a message cannot be read and stays in the mailbox: %s", error, exc_info=error)
         return True
 
-    def _consumed(self, handler: int) -> None:
+    def _consumed(self, run: Run) -> None:
         """A run has consumed mail: fetch what it had no room for."""
-        run = self._runs.get(handler)
-        if handler in self._turned_away and (run is None or len(run.mail) <= INBOX_LIMIT // 2):
+        handler = run.lease.handler
+        if handler in self._turned_away and len(run.mail) <= INBOX_LIMIT // 2:
             self._turned_away.discard(handler)
             self._hint.set()
 

@@ -254,7 +254,8 @@ async def kill(dying: Supervisor) -> None:
             writer._queue.get_nowait()
     dying._stopped = True
     notify.off_mail(dying.hint)
-    tasks = [*dying._tasks, *(run.task for run in dying._runs.values() if run.task is not None)]
+    runs = [*dying._runs.values(), *(each.ahead for each in dying._starting.values() if each.ahead is not None)]
+    tasks = [*dying._tasks, *(run.task for run in runs if run.task is not None)]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Awaitable, Callable
 from functools import partialmethod
 from typing import Any
 
@@ -16,9 +17,16 @@ from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, Star
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 from django_workflows import contexts, database, handlers, leases, service
-from django_workflows.exceptions import HandlerNotFound, HandlerRunning, PersistenceFailed, Unavailable
+from django_workflows.exceptions import (
+    HandlerNotFound,
+    HandlerRunning,
+    NotSerializable,
+    PersistenceFailed,
+    Unavailable,
+)
+from django_workflows.handlers import Start
 from django_workflows.models import Handler, Tick, Worker
-from django_workflows.runtime import replay, supervisor
+from django_workflows.runtime import replay, supervisor, ticks
 from django_workflows.runtime.run import Run
 from django_workflows.runtime.supervisor import Supervisor
 from django_workflows.runtime.writer import Writer
@@ -152,6 +160,158 @@ async def test_a_start_whose_caller_goes_away_is_a_start_all_the_same(process: P
         return not await process.query(Handler.objects.running().exists)
 
     await until(all_have_ended, "a run that was stored never began")
+
+
+class Held:
+    """Starts that the writer holds back until the test lets them go on, with what comes of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, comes_of: Callable[[Handler], Awaitable[Handler]]) -> None:
+        current = supervisor.current()
+        assert current is not None
+        self._current, self._submit, self._comes_of = current, current._writer.submit, comes_of
+        self._let_go = asyncio.Event()
+        monkeypatch.setattr(current._writer, "submit", self._hold)
+
+    def _hold(self, request: Any) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._later(request)) if isinstance(request, Start) else self._submit(request)
+
+    async def _later(self, request: Start) -> Handler:
+        await self._let_go.wait()
+        return await self._comes_of(await self._submit(request))
+
+    async def ahead(self) -> Run:
+        """Return the one run that is ahead of its start, when it has come as far as it may."""
+
+        def runs() -> list[Run]:
+            return [each.ahead for each in self._current._starting.values() if each.ahead is not None]
+
+        await until(lambda: any(run._owning or run._ending for run in runs()), "nothing was done ahead")
+        # Had it not to wait, it would go on.
+        for _ in range(100):
+            await asyncio.sleep(0)
+        (run,) = runs()
+        return run
+
+    def let_go(self) -> None:
+        self._let_go.set()
+
+
+async def stored(handler: Handler) -> Handler:
+    return handler
+
+
+async def refused(handler: Handler) -> Handler:
+    await database.read(Handler.objects.filter(pk=handler.pk).delete)
+    raise PersistenceFailed
+
+
+async def test_no_step_begins_before_the_start_is_stored(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes before it is done meanwhile."""
+    await process.serve(Talks)
+    world.gate("work").open()
+    held = Held(monkeypatch, stored)
+    start = asyncio.create_task(process.start(Talks, text="hello"))
+    run = await held.ahead()
+
+    assert run.position == 1
+    assert world.notes == []
+    assert not start.done()
+    held.let_go()
+    assert outcome(await process.finish(await start)) == "hello"
+    assert world.times("begin") == 1
+
+
+@pytest.mark.parametrize("comes_of", [stored, refused])
+async def test_a_run_that_fails_before_its_first_step_fails_when_it_is_stored(
+    process: Process, monkeypatch: pytest.MonkeyPatch, comes_of: Any
+) -> None:
+    def fail(*_: Any) -> str:
+        raise NotSerializable("for the test")
+
+    await process.serve(Talks)
+    held = Held(monkeypatch, comes_of)
+    monkeypatch.setattr(ticks, "dump", fail)
+    start = asyncio.create_task(process.start(Talks, text="hello"))
+    run = await held.ahead()
+    assert run._ending is not None
+    held.let_go()
+
+    if comes_of is stored:
+        handler = await process.finish(await start)
+        assert (handler.status, handler.error) == (Handler.Status.FAILED, "for the test")
+    else:
+        with pytest.raises(PersistenceFailed):
+            await start
+        await until(lambda: run.task is None, "it stayed in memory")
+    assert world.notes == []
+
+
+async def test_nothing_remains_of_a_start_that_is_refused(
+    process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await process.serve(Talks)
+    held = Held(monkeypatch, refused)
+    start = asyncio.create_task(process.start(Talks, text="hello"))
+    run = await held.ahead()
+    held.let_go()
+    with pytest.raises(PersistenceFailed):
+        await start
+    await until(lambda: run.task is None, "it stayed in memory")
+
+    current = supervisor.current()
+    assert current is not None
+    assert (current._runs, current._starting) == ({}, {})
+    assert world.notes == []
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_start_that_is_another_workers_when_it_is_stored_begins_there(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a commit of which this process heard late: another has retired it meanwhile."""
+
+    async def orphaned(handler: Handler) -> Handler:
+        await database.read(lambda: Handler.objects.filter(pk=handler.pk).update(worker_id=None))
+        handler.worker_id = None
+        return handler
+
+    await process.serve(Talks)
+    world.gate("work").open()
+    held = Held(monkeypatch, orphaned)
+    start = asyncio.create_task(process.start(Talks, text="hello"))
+    run = await held.ahead()
+    held.let_go()
+
+    # This one, as there is no other; but not with what it had done ahead.
+    assert outcome(await process.finish(await start)) == "hello"
+    assert world.times("begin") == 1
+    assert (run.task, run.is_owned) == (None, False)
+
+
+async def test_a_process_that_stops_while_a_start_is_being_stored_begins_nothing(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await process.serve(Talks)
+    world.gate("work").open()
+    held = Held(monkeypatch, stored)
+    start = asyncio.create_task(process.start(Talks, text="hello"))
+    run = await held.ahead()
+    stopping = asyncio.create_task(process.stop())
+    with pytest.raises(Unavailable):
+        await start
+    held.let_go()
+    await stopping
+    await until(lambda: run.task is None, "it stayed in memory")
+    assert world.notes == []
+
+    # It was stored all the same, perhaps; then it begins at the next start, once.
+    await process.restart()
+    running = await process.query(lambda: list(Handler.objects.all()))
+    for handler in running:
+        assert outcome(await process.finish(handler)) == "hello"
+    assert world.times("begin") == len(running)
 
 
 async def test_a_handler_has_one_run_at_a_time(process: Process) -> None:
