@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from django.db import connections
@@ -137,7 +138,8 @@ class Courier:
         assert trip is not None
         last = results[-1]
         if last.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-            trip.succeeded(self._rows(result) for result in results if result.command_status != b"PREPARE")
+            answers = [result for result in results if result.command_status != b"PREPARE"]
+            trip.succeeded(partial(self._rows, answer) for answer in answers)
             self._on_answered(None)
             return
         state = last.error_field(pq.DiagnosticField.SQLSTATE)
@@ -149,9 +151,7 @@ class Courier:
         else:
             self._on_answered(ConnectionLost())
 
-    def _rows(self, result: Any) -> list[tuple[Any, ...]] | None:
-        if not result.nfields:
-            return None
+    def _rows(self, result: Any) -> list[tuple[Any, ...]]:
         from psycopg.adapt import Transformer
 
         transformer = Transformer(self._raw)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -215,12 +216,11 @@ class Trip:
             raise DemandFailed
         return message
 
-    def succeeded(self, answers: Iterable[Sequence[tuple[Any, ...]] | None]) -> None:
-        """Take the answers to the statements, in their order: rows, None where there are none."""
+    def succeeded(self, answers: Iterable[Callable[[], list[tuple[Any, ...]]]]) -> None:
+        """Take the answers to the statements, in their order: what gives the rows of each, if somebody asks."""
         self._prepared.keep()
         for asking, rows in zip(self._cursors, answers, strict=True):
-            if rows is not None:
-                asking.cursor = _Answer(rows)
+            asking.cursor = _Answer(rows)
 
     def failed(self, state: str | None) -> Failure:
         """Hear of an error instead: of PostgreSQL's code for it, None when the connection was lost."""
@@ -268,11 +268,12 @@ class Failure(Enum):
     ERROR = "the database refuses it, or is gone"
 
 
-def _answers(cursor: Any) -> Iterator[Sequence[tuple[Any, ...]] | None]:
+def _answers(cursor: Any) -> Iterator[Callable[[], list[tuple[Any, ...]]]]:
     more: Any = True
     while more:
         if cursor.statusmessage != "PREPARE":
-            yield cursor.fetchall() if cursor.description is not None else None
+            rows = cursor.fetchall() if cursor.description is not None else []
+            yield partial(list, rows)
         more = cursor.nextset()
 
 
@@ -331,7 +332,7 @@ class _Asked:
     """What asks for rows in a transaction of one trip, as a cursor does."""
 
     def __init__(self) -> None:
-        self.cursor = _Answer([])
+        self.cursor = _Answer(list)
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         return self.cursor.fetchall()
@@ -343,11 +344,11 @@ class _Asked:
 class _Answer:
     """Stands in a cursor for the rows that its statement was answered with."""
 
-    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(self, rows: Callable[[], list[tuple[Any, ...]]]) -> None:
         self._rows = rows
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        return list(self._rows)
+        return self._rows()
 
     def close(self) -> None:
         """There is nothing to close."""
