@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
+import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, Self, TypeVar
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -186,8 +188,37 @@ class _Unguarded:
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
 
-    def cursor(self) -> Any:
-        return self._connection.make_cursor(self._connection.create_cursor())
+    def cursor(self) -> _Cursor:
+        return _Cursor(self._connection.connection)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
+
+
+class _Cursor:
+    """A cursor of SQLite's own for statements as Django writes them.
+
+    Django's rewrites each statement at each execution, which takes 7 µs, and asks who wants to hear of it.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._cursor = sqlite3.Cursor(connection)
+        self.fetchall = self._cursor.fetchall
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cursor.close()
+
+    def execute(self, sql: str, values: Sequence[Any]) -> None:
+        self._cursor.execute(_with_marks(sql), values)
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._cursor.executemany(_with_marks(sql), rows)
+
+
+@lru_cache(maxsize=256)
+def _with_marks(sql: str) -> str:
+    """Write a statement's places as SQLite has them."""
+    return re.sub("(?<!%)%s", "?", sql).replace("%%", "%")
