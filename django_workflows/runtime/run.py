@@ -403,6 +403,8 @@ class Run:
                 self._idles = True
             elif isinstance(event, StopEvent):
                 self._end(_ending(event, wire.data))
+                # Stored while the engine cleans up, which writes nothing more.
+                self._outbox.kick()
         else:
             self._outbox.kick_after_step()
             if self._outbox.behind > MAX_BEHIND:
