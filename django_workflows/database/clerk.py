@@ -163,7 +163,9 @@ class _Log:
 
     def close(self) -> None:
         """Close the connection, as soon as it is not used any more."""
-        self._thread.submit(self._close)
+        # Otherwise the interpreter ends, and closes it.
+        with contextlib.suppress(RuntimeError):
+            self._thread.submit(self._close)
         self._thread.shutdown(wait=False)
 
     def _bring_in(self) -> None:

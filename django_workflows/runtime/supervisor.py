@@ -38,6 +38,8 @@ MAIL_LIMIT = 500
 INBOX_LIMIT = 100
 # Seconds that requests under way may take to end when the process is asked to stop.
 GRACE = 10.0
+# Seconds that a start may take to be stored; after that its run begins anew, as its timeout has begun by then.
+STALE = 1.0
 
 _runtime = DjangoRuntime()
 
@@ -49,10 +51,12 @@ class _Starting:
     Attributes:
         begun: resolved when its run has begun.
         ahead: the run, when it does what comes before its first step meanwhile.
+        since: when that was (on the event loop's clock).
     """
 
     begun: asyncio.Future[Handler]
     ahead: Run | None
+    since: float
 
 
 class Supervisor:
@@ -237,7 +241,7 @@ class Supervisor:
             PersistenceFailed: the database does not take it.
             Unavailable: this process ends.
         """
-        starting = _Starting(self._loop.create_future(), self._begin_ahead(request))
+        starting = _Starting(self._loop.create_future(), self._begin_ahead(request), self._loop.time())
         self._starting[request.run_id] = starting
         # Not awaited here: when the caller goes away before the commit, the run must begin all the same.
         self._writer.submit(request).add_done_callback(lambda stored: self._stored(request, stored, starting))
@@ -258,9 +262,10 @@ class Supervisor:
     def _stored(self, request: Start, stored: asyncio.Future[Handler], starting: _Starting) -> None:
         """Begin a run whose start is committed, and tell whoever waits for that."""
         begun, ahead = starting.begun, starting.ahead
+        is_stale = self._loop.time() - starting.since > STALE
         try:
             handler = stored.result()
-            loading = self._set_off(request, handler, ahead)
+            loading = self._set_off(request, handler, None if is_stale else ahead)
         except Exception as error:
             del self._starting[request.run_id]
             _refuse(begun, error)

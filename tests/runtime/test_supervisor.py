@@ -290,6 +290,21 @@ async def test_a_start_that_is_another_workers_when_it_is_stored_begins_there(
     assert (run.task, run.is_owned) == (None, False)
 
 
+async def test_a_start_that_is_stored_late_begins_then(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an outage of the database, a run's timeout has not been running for as long."""
+    await process.serve(Talks)
+    world.gate("work").open()
+    held = Held(monkeypatch, stored)
+    start = asyncio.create_task(process.start(Talks, text="hello"))
+    run = await held.ahead()
+    monkeypatch.setattr(supervisor, "STALE", 0.0)
+    held.let_go()
+
+    assert outcome(await process.finish(await start)) == "hello"
+    assert world.times("begin") == 1
+    assert (run.task, run.is_owned) == (None, False)
+
+
 async def test_a_process_that_stops_while_a_start_is_being_stored_begins_nothing(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
