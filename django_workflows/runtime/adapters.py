@@ -97,6 +97,8 @@ class RunAdapter(InternalRunAdapter):
         self._run.inbox.put_nowait(tick)
 
     async def wait_receive(self, timeout_seconds: float | None = None) -> WaitResult:
+        if timeout_seconds is None:
+            return WaitResultTick(tick=await self._run.inbox.get())
         try:
             async with asyncio.timeout(timeout_seconds):
                 return WaitResultTick(tick=await self._run.inbox.get())
