@@ -268,7 +268,7 @@ def test_leases_are_looked_up_by_their_keys_alone() -> None:
     """However many runs wait, and however many have lately ended: each batch looks up its own."""
     runs = [a_run() for _ in range(3)]
     for lookup in (leases._LOCK, leases._FENCED):
-        sql, parameters = lookup.written([run.pk for run in runs])
+        sql, parameters = lookup.written([run.pk for run in runs], connections["default"])
         with connections["default"].cursor() as cursor:
             cursor.execute("SET enable_seqscan = off")
             cursor.execute(f"EXPLAIN {sql}", parameters)

@@ -18,7 +18,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_workflows.database.connections import alias, new_connection
-from django_workflows.database.trip import DemandFailed, Failure, Trip
+from django_workflows.database.trip import DemandFailed, Failure, Literals, Trip
 
 logger = logging.getLogger("django_workflows.database")
 
@@ -54,6 +54,7 @@ class Courier:
         self._raw: Any = connection.connection
         self._libpq = self._raw.pgconn
         self._libpq.nonblocking = 1
+        self._literals = Literals(connection)
         self._on_answered = on_answered
         self._trip: Trip | None = None
         self._results: list[Any] = []
@@ -78,7 +79,7 @@ class Courier:
             ConnectionLost: it could not be sent.
             Exception: it could not be put together: it asks the database, or holds what that cannot store.
         """
-        trip = Trip(self._connection)
+        trip = Trip(self._connection, self._literals)
         with trip.gathering():
             found = self._context.run(write)
         message = trip.message()

@@ -71,16 +71,18 @@ class Statement:
         found: list[tuple[Any, ...]] = []
         if rows and trip.takes_literals(connection):
             for some in _portions(rows, ROWS):
-                cursors.append(trip.execute(connection, *self._in_literals(some)))
+                cursors.append(trip.execute(connection, *self._in_literals(some, connection.alias)))
         elif rows and (self._key or (connection.vendor == "sqlite" and not self._returning)):
             with connection.cursor() as cursor:
                 # SQLite keeps the statement prepared; MySQL is told each UPDATE by itself anyway.
-                cursor.executemany(self._update() if self._key else self._insert(1), rows)
+                using = connection.alias
+                cursor.executemany(self._update(using) if self._key else self._insert(1, using), rows)
         elif rows:
-            most = min(ROWS, _most_values(alias()) // len(self._columns))
+            most = min(ROWS, _most_values(connection.alias) // len(self._columns))
             for some in _portions(rows, most):
                 with connection.cursor() as cursor:
-                    cursor.execute(self._insert(len(some)), [value for row in some for value in row])
+                    values = [value for row in some for value in row]
+                    cursor.execute(self._insert(len(some), connection.alias), values)
                     found += cursor.fetchall() if self._returning else ()
 
         def returned() -> list[tuple[Any, ...]]:
@@ -91,24 +93,24 @@ class Statement:
 
         return returned
 
-    def _update(self) -> str:
-        return _update(alias(), self._model, self._columns, self._key)
+    def _update(self, using: str) -> str:
+        return _update(using, self._model, self._columns, self._key)
 
-    def _insert(self, rows: int) -> str:
-        return self._around(f"VALUES {', '.join([_places(self._columns)] * rows)}")
+    def _insert(self, rows: int, using: str) -> str:
+        return self._around(f"VALUES {', '.join([_places(self._columns)] * rows)}", using)
 
-    def _in_literals(self, rows: Sequence[Sequence[Any]]) -> tuple[str, Sequence[Any]]:
+    def _in_literals(self, rows: Sequence[Sequence[Any]], using: str) -> tuple[str, Sequence[Any]]:
         """Return what PostgreSQL is told for rows, the same for any number of them, with its parameters."""
         if len(rows) == 1:
-            return self._update() if self._key else self._insert(1), rows[0]
-        types = _types(alias(), self._model, (*self._columns, *self._key))
+            return self._update(using) if self._key else self._insert(1, using), rows[0]
+        types = _types(using, self._model, (*self._columns, *self._key))
         given = f"unnest({', '.join([f'%s::{type}[]' for type in types])})"
-        sql = _update_from(alias(), self._model, self._columns, self._key, given) if self._key else None
+        sql = _update_from(using, self._model, self._columns, self._key, given) if self._key else None
         arrays = [trip.Array(column, type) for column, type in zip(zip(*rows, strict=True), types, strict=True)]
-        return sql or self._around(f"SELECT * FROM {given}"), arrays  # noqa: S608  names of our own models
+        return sql or self._around(f"SELECT * FROM {given}", using), arrays  # noqa: S608  names of our own models
 
-    def _around(self, rows: str) -> str:
-        begin, end = _insert(alias(), self._model, self._columns, self._returning, self._unique, self._replaced)
+    def _around(self, rows: str, using: str) -> str:
+        begin, end = _insert(using, self._model, self._columns, self._returning, self._unique, self._replaced)
         return f"{begin}{rows}{end}"
 
     def _adapted(self, rows: Iterable[Sequence[Any]], connection: BaseDatabaseWrapper) -> list[Sequence[Any]]:
@@ -248,31 +250,32 @@ class Lookup:
         keys = list(keys)
         if not keys:
             return []
-        with connections[alias()].cursor() as cursor:
-            cursor.execute(*self.written(keys))
+        connection = connections[alias()]
+        with connection.cursor() as cursor:
+            cursor.execute(*self.written(keys, connection))
             return list(cursor.fetchall())
 
-    def written(self, keys: Sequence[int]) -> tuple[str, list[Any]]:
+    def written(self, keys: Sequence[int], connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
         """Return the SELECT for one or more keys, with its parameters."""
         # Few statements serve all numbers of keys, and the database may keep them prepared.
         keys = [*keys, *[keys[0]] * ((1 << (len(keys) - 1).bit_length()) - len(keys))]
-        sql, parameters = self._sql(len(keys))
+        sql, parameters = self._sql(len(keys), connection)
         return sql, [keys[p.number] if isinstance(p, _Place) else p for p in parameters]
 
-    def _sql(self, number: int) -> tuple[str, tuple[Any, ...]]:
-        name = alias(), number
+    def _sql(self, number: int, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+        name = connection.alias, number
         if name not in self._compiled:
             query = self._make([-1 - n for n in range(number)]).query
             # The ORM writes down no lock outside of a transaction; that of one trip is none to it.
-            locks = query.select_for_update and connections[alias()].features.has_select_for_update
+            locks = query.select_for_update and connection.features.has_select_for_update
             with atomic() if locks else nullcontext():
-                sql, parameters = query.get_compiler(alias()).as_sql()
+                sql, parameters = query.get_compiler(connection.alias).as_sql()
             # No key of a row is negative.
             places: Sequence[Any] = [_Place(-1 - p) if isinstance(p, int) and p < 0 else p for p in parameters]
-            if trip.takes_literals(connections[alias()]):
+            if trip.takes_literals(connection):
                 # Prepared, a statement shall have no parameters but the keys: PostgreSQL would not know the type
                 # of each, nor that a partial index has what is asked for.
-                sql, places = trip.filled_in(connections[alias()], sql, places, _Place)
+                sql, places = trip.filled_in(connection, sql, places, _Place)
             self._compiled[name] = sql, tuple(places)
         return self._compiled[name]
 
@@ -335,7 +338,7 @@ def delete(model: type[models.Model], lookup: Lookup, keys: Sequence[int]) -> No
     if not keys:
         return
     connection = connections[alias()]
-    sql, parameters = lookup.written(keys)
+    sql, parameters = lookup.written(keys, connection)
     table, key = map(connection.ops.quote_name, [model._meta.db_table, str(model._meta.pk.column)])
     sql = f"DELETE FROM {table} WHERE {key} IN ({sql})"  # noqa: S608  names of our own models
     if trip.takes_literals(connection):
@@ -358,11 +361,12 @@ def demand(lookup: Lookup, keys: Sequence[int], rows: Sequence[Sequence[int]]) -
     """
     if not keys:
         return
-    if not trip.takes_literals(connections[alias()]):
+    connection = connections[alias()]
+    if not trip.takes_literals(connection):
         if set(lookup(keys)) != set(map(tuple, rows)):
             raise trip.DemandFailed
         return
-    sql, parameters = lookup.written(keys)
+    sql, parameters = lookup.written(keys, connection)
     if rows:
         columns = ", ".join(f"c{number}" for number in range(len(rows[0])))
         asked = ", ".join(["%s::bigint[]"] * len(rows[0]))
@@ -375,4 +379,4 @@ def demand(lookup: Lookup, keys: Sequence[int], rows: Sequence[Sequence[int]]) -
         parameters += [*(trip.Array(column, "bigint") for column in zip(*rows, strict=True)), len(rows)]
     else:
         sql = f"SELECT 1 / (NOT EXISTS ({sql}))::int"
-    trip.execute(connections[alias()], sql, parameters)
+    trip.execute(connection, sql, parameters)

@@ -163,7 +163,8 @@ def one_trip() -> Iterator[None]:
     Raises:
         DemandFailed: something that it demanded (:func:`database.demand`) was not so, or it is too long.
     """
-    trip = Trip(connections[alias()])
+    connection = connections[alias()]
+    trip = Trip(connection, Literals(connection))
     with trip.gathering():
         yield
     trip.send()
@@ -176,11 +177,12 @@ class Trip:
 
     Args:
         connection: Django's, for which they are; open.
+        literals: what writes values for it.
     """
 
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, literals: Literals) -> None:
         self._connection = connection
-        self._literals = Literals(connection)
+        self._literals = literals
         self._prepared = _prepared_on(connection)
         # With their values, None where the text has all of them.
         self._statements: list[tuple[str, Sequence[Any] | None]] = []
