@@ -534,9 +534,10 @@ async def test_the_loop_goes_on_writing_while_the_log_is_brought_in(
 ) -> None:
     """Only the little that has come since needs a moment in which nobody writes."""
     (run,) = await _runs(1)
-    carrier = writer._express._carrier  # type: ignore[union-attr]
+    assert writer._express is not None
+    carrier = writer._express._carrier
     assert isinstance(carrier, database.Clerk)
-    # Its connection is there, and only the loop's is slow to use it.
+    # The log's connection is opened, and then slow.
     await asyncio.wrap_future(carrier._log.bring_in())
     slow = _Slow(carrier._log._connection)
     carrier._log._connection = slow  # type: ignore[assignment]

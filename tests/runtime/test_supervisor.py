@@ -205,15 +205,22 @@ async def refused(handler: Handler) -> Handler:
     raise PersistenceFailed
 
 
+async def begun_ahead(
+    process: Process, monkeypatch: pytest.MonkeyPatch, comes_of: Callable[[Handler], Awaitable[Handler]]
+) -> tuple[Held, asyncio.Task[Handler], Run]:
+    """Start a run, and return when it waits for its start to be stored, which is held."""
+    await process.serve(Talks)
+    world.gate("work").open()
+    held = Held(monkeypatch, comes_of)
+    start = asyncio.create_task(process.start(Talks, text="hello"))
+    return held, start, await held.ahead()
+
+
 async def test_no_step_begins_before_the_start_is_stored(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes before it is done meanwhile."""
-    await process.serve(Talks)
-    world.gate("work").open()
-    held = Held(monkeypatch, stored)
-    start = asyncio.create_task(process.start(Talks, text="hello"))
-    run = await held.ahead()
+    held, start, run = await begun_ahead(process, monkeypatch, stored)
 
     assert run.position == 1
     assert world.notes == []
@@ -230,11 +237,8 @@ async def test_a_run_that_fails_before_its_first_step_fails_when_it_is_stored(
     def fail(*_: Any) -> str:
         raise NotSerializable("for the test")
 
-    await process.serve(Talks)
-    held = Held(monkeypatch, comes_of)
     monkeypatch.setattr(ticks, "dump", fail)
-    start = asyncio.create_task(process.start(Talks, text="hello"))
-    run = await held.ahead()
+    held, start, run = await begun_ahead(process, monkeypatch, comes_of)
     assert run._ending is not None
     held.let_go()
 
@@ -251,10 +255,7 @@ async def test_a_run_that_fails_before_its_first_step_fails_when_it_is_stored(
 async def test_nothing_remains_of_a_start_that_is_refused(
     process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await process.serve(Talks)
-    held = Held(monkeypatch, refused)
-    start = asyncio.create_task(process.start(Talks, text="hello"))
-    run = await held.ahead()
+    held, start, run = await begun_ahead(process, monkeypatch, refused)
     held.let_go()
     with pytest.raises(PersistenceFailed):
         await start
@@ -277,11 +278,7 @@ async def test_a_start_that_is_another_workers_when_it_is_stored_begins_there(
         handler.worker_id = None
         return handler
 
-    await process.serve(Talks)
-    world.gate("work").open()
-    held = Held(monkeypatch, orphaned)
-    start = asyncio.create_task(process.start(Talks, text="hello"))
-    run = await held.ahead()
+    held, start, run = await begun_ahead(process, monkeypatch, orphaned)
     held.let_go()
 
     # This one, as there is no other; but not with what it had done ahead.
@@ -292,11 +289,7 @@ async def test_a_start_that_is_another_workers_when_it_is_stored_begins_there(
 
 async def test_a_start_that_is_stored_late_begins_then(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an outage of the database, a run's timeout has not been running for as long."""
-    await process.serve(Talks)
-    world.gate("work").open()
-    held = Held(monkeypatch, stored)
-    start = asyncio.create_task(process.start(Talks, text="hello"))
-    run = await held.ahead()
+    held, start, run = await begun_ahead(process, monkeypatch, stored)
     monkeypatch.setattr(supervisor, "STALE", 0.0)
     held.let_go()
 
@@ -308,11 +301,7 @@ async def test_a_start_that_is_stored_late_begins_then(process: Process, monkeyp
 async def test_a_process_that_stops_while_a_start_is_being_stored_begins_nothing(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await process.serve(Talks)
-    world.gate("work").open()
-    held = Held(monkeypatch, stored)
-    start = asyncio.create_task(process.start(Talks, text="hello"))
-    run = await held.ahead()
+    held, start, run = await begun_ahead(process, monkeypatch, stored)
     stopping = asyncio.create_task(process.stop())
     with pytest.raises(Unavailable):
         await start
