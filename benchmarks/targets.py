@@ -66,7 +66,7 @@ def _targets() -> Iterator[Target]:
             yield Target("wake", waiting.WAKE, ours, ticks, ours, 20, most=2.0)
         yield Target("list", runs.P50, ours, LARGEST, most=10.0)
         yield Target("idle", streams.IDLE, ours, LARGEST, most=2.0)
-    yield Target("second", runs.STEP_RATE, "postgresql-two", 0, "postgresql", least=1.7)
+    yield Target("second", runs.STEP_RATE, "postgresql-two", LARGEST, "postgresql", least=1.7)
 
 
 TARGETS = tuple(_targets())

@@ -33,7 +33,8 @@ def run(effort: Effort) -> Measured:
     """POST /run of one step, by the number of clients."""
     measured = Measured("run")
     most = effort.pick((*EVERYBODY, *DAPHNE), (*BRIEF, "daphne-sqlite"))
-    cases = {1: MEMORY_AND_OURS, 16: most, 64: effort.pick(EVERYBODY, BRIEF)}
+    # 64 clients may wait for more than a second for the slow one.
+    cases = {1: MEMORY_AND_OURS, 16: most, 64: effort.pick(EVERYBODY, _fast(BRIEF))}
     if not effort.quick:
         cases |= {4: MEMORY_AND_OURS, 256: MEMORY_AND_OURS}
     for clients, contenders in sorted(cases.items()):
@@ -44,6 +45,10 @@ def run(effort: Effort) -> Measured:
 
             interleave(list(running), play, measured, rounds=effort.rounds, attempts=effort.attempts, at=clients)
     return measured
+
+
+def _fast(contenders: Sequence[str]) -> Sequence[str]:
+    return tuple(key for key in contenders if key != SLOW)
 
 
 def _requests(running: Running, verb: str, clients: int, seconds: float) -> dict[str, float]:
@@ -72,7 +77,7 @@ def steps(effort: Effort) -> Measured:
     for clients in (4, 16):
         contenders: Sequence[str] = effort.pick(EVERYBODY, BRIEF)
         if effort.quick and clients > 4:
-            contenders = [key for key in contenders if key != SLOW]
+            contenders = _fast(contenders)
         with field(contenders) as running:
 
             def play(contender: str, clients: int = clients, running: Mapping[str, Running] = running) -> Sample:
