@@ -22,7 +22,8 @@ from django_workflows.handlers import Ending, Idle
 from django_workflows.journal import TickEntry
 from django_workflows.leases import Lease
 from django_workflows.runtime import lull
-from django_workflows.runtime.writer import Changes, Writer
+from django_workflows.runtime.writer import Writer
+from django_workflows.runtime.writes import Changes
 
 # Seconds that the first ticks of a run may wait for more, since nothing depends on them.
 SOON = 0.005

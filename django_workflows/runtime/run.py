@@ -43,7 +43,8 @@ from django_workflows.runtime.mail import Mail
 from django_workflows.runtime.outbox import Outbox, Released
 from django_workflows.runtime.replay import Beginning
 from django_workflows.runtime.state import RunStateStorage
-from django_workflows.runtime.writer import Changes, Writer
+from django_workflows.runtime.writer import Writer
+from django_workflows.runtime.writes import Changes
 
 logger = logging.getLogger("django_workflows.runtime")
 

@@ -36,7 +36,7 @@ from django_workflows import (
 from django_workflows.models import Event, Handler, Message, Tick
 from django_workflows.runtime import replay, snapshot, supervisor
 from django_workflows.runtime.supervisor import Supervisor
-from django_workflows.runtime.writer import Changes
+from django_workflows.runtime.writes import Changes
 
 from .world import DEADLINE
 

@@ -23,7 +23,8 @@ from django_workflows.handlers import Idle, Start
 from django_workflows.journal import TickEntry
 from django_workflows.models import Handler, Tick
 from django_workflows.runtime import express
-from django_workflows.runtime.writer import Changes, Writer
+from django_workflows.runtime.writer import Writer
+from django_workflows.runtime.writes import Changes
 from tests.storage import CARRIER, PATIENCE, a_run, a_start, a_worker, an_ending, race, terminate_other_connections
 
 pytestmark = [

@@ -16,7 +16,8 @@ from django_workflows.eventlog import EventEntry
 from django_workflows.exceptions import HandlerNotFound
 from django_workflows.models import Handler
 from django_workflows.runtime import supervisor
-from django_workflows.runtime.writer import Changes, Writer
+from django_workflows.runtime.writer import Writer
+from django_workflows.runtime.writes import Changes
 from tests.storage import end
 
 from .process import Process, Seen, outcome, until, within

@@ -15,7 +15,8 @@ from django_workflows.exceptions import CancelWaits, HandlerFinished, LeaseLost,
 from django_workflows.journal import TickEntry
 from django_workflows.mailbox import Letter
 from django_workflows.models import Handler, Message, Tick, Worker
-from django_workflows.runtime.writer import Changes, Writer
+from django_workflows.runtime.writer import Writer
+from django_workflows.runtime.writes import Changes
 from tests.storage import CARRIER, PATIENCE, a_run, a_start, a_worker, an_ending, race
 
 pytestmark = pytest.mark.django_db(transaction=True)
