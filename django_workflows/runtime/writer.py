@@ -43,6 +43,8 @@ CROWD = 5
 GATHERING = 0.0005
 # Connections that the database has answered on, and then closes on one write, until that is the write's own fault.
 MAX_CLOSED = 3
+# Seconds that the thread rests after what nobody has thought of, since it may happen again at once.
+RECOVERY = 0.1
 
 
 @dataclass(slots=True)
@@ -136,28 +138,41 @@ class Writer:
         database.own_connection()
         try:
             while not (self._stopping and self._queue.empty()):
-                batch = self._gather()
-                if batch:
-                    self._write_or_refuse(batch)
-                    self._deliver()
-                    self._lend_connection()
-                self._interval_passed()
+                self._turn()
             for _, _, submitted in self._postponed:
                 submitted.reply(None, PersistenceFailed())
             self._deliver()
-        except BaseException:
-            logger.critical("the writer thread died; nothing can be written any more", exc_info=True)
-            raise
         finally:
             database.drop_connection()
 
-    def _gather(self) -> list[_Submitted]:
+    def _turn(self) -> None:
+        """Write once what there is; should that fail in a way that nobody has thought of, the thread goes on."""
+        batch: list[_Submitted] = []
+        try:
+            self._gather(batch)
+            if batch:
+                self._write(batch)
+                self._deliver()
+                self._lend_connection()
+            self._interval_passed()
+        except BaseException as error:
+            logger.critical("the writer failed unexpectedly, and refuses what it had to write", exc_info=error)
+            self.failures += 1
+            database.drop_connection()
+            postponed = {id(submitted) for _, _, submitted in self._postponed}
+            for submitted in batch:
+                if id(submitted) not in postponed:
+                    # Who has an answer already keeps it.
+                    submitted.reply(None, PersistenceFailed())
+            self._deliver()
+            time.sleep(RECOVERY)
+
+    def _gather(self, batch: list[_Submitted]) -> None:
         """Wait for something to write and take what else is there."""
         now = time.monotonic()
         until = self._next_interval
         if self._postponed:
             until = min(until, self._postponed[0][0])
-        batch: list[_Submitted] = []
         with contextlib.suppress(queue.Empty):
             self._take(self._queue.get(timeout=max(0.0, until - now)), batch)
             if self._last_batch >= CROWD and not database.takes_one_trip():
@@ -168,27 +183,12 @@ class Writer:
         now = time.monotonic()
         while self._postponed and self._postponed[0][0] <= now:
             batch.append(heapq.heappop(self._postponed)[2])
-        return batch
 
     def _take(self, submitted: _Submitted | None, batch: list[_Submitted]) -> None:
         if submitted is None:
             self._stopping = True
         else:
             batch.append(submitted)
-
-    def _write_or_refuse(self, batch: Sequence[_Submitted]) -> None:
-        """Write requests; should that fail in a way that nobody has thought of, the thread goes on."""
-        try:
-            self._write(batch)
-        except BaseException as error:
-            logger.critical("the writer failed unexpectedly, and refuses what it had to write", exc_info=error)
-            self.failures += 1
-            database.drop_connection()
-            postponed = {id(submitted) for _, _, submitted in self._postponed}
-            for submitted in batch:
-                if id(submitted) not in postponed:
-                    # Who has an answer already keeps it.
-                    submitted.reply(None, PersistenceFailed())
 
     def _write(self, batch: Sequence[_Submitted]) -> None:
         usual = [submitted for submitted in batch if is_usual(submitted.request)]

@@ -143,6 +143,24 @@ async def test_nothing_that_a_request_raises_ends_the_writer(make: Make, caplog:
     assert writer.failures == 1
 
 
+async def test_nothing_that_a_heartbeat_raises_ends_the_writer(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    beats = iter([SystemExit(), MemoryError()])
+
+    def beat() -> None:
+        for error in beats:
+            raise error
+
+    writer = make(on_interval=beat, interval=0.0)
+    async with asyncio.timeout(PATIENCE):
+        while len(caplog.records) < 2:
+            assert await writer.submit(lambda: 2) == 2
+
+    assert await writer.submit(lambda: 3) == 3
+    assert [record.levelname for record in caplog.records] == ["CRITICAL", "WARNING"]
+
+
 def _runs_with_mail() -> tuple[list[Handler], list[Handler]]:
     """Return runs that have consumed a message and have another, and runs without any."""
     worker = a_worker()
