@@ -171,6 +171,11 @@ _LEFT = database.Lookup(
 )
 
 
+def demand_nothing(handlers: Sequence[int]) -> None:
+    """Let the transaction fail if there is any message to one of these runs, consumed or not."""
+    database.demand(_LEFT, handlers, ())
+
+
 def discard(handlers: Sequence[int]) -> None:
     """Delete what is left for runs that end in this transaction of one trip; what comes later is swept."""
     database.delete(Message, _LEFT, handlers)

@@ -117,8 +117,8 @@ class Outbox:
         self._changes.progressed = True
         self._note()
 
-    def set_ending(self, ending: Ending) -> None:
-        self._changes.ending = ending
+    def set_ending(self, ending: Ending, *, mailed: bool) -> None:
+        self._changes.ending, self._changes.mailed = ending, mailed
         self._note()
 
     @property

@@ -108,6 +108,8 @@ class Run:
         self.inbox: asyncio.Queue[WorkflowTick] = asyncio.Queue()
         # Messages that are in the inbox or on their way to the journal.
         self.mail: set[int] = set()
+        # Whether any came, to whichever process.
+        self._was_mailed = beginning.next_tick > 0 or beginning.is_cancelled
         # Resolved when the end is committed.
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         # Since when nothing of it is under way (on the event loop's clock), None while something is.
@@ -210,6 +212,7 @@ class Run:
         Raises:
             Exception: it cannot be read.
         """
+        self._was_mailed = True
         self.mail.add(message.pk)
         self.inbox.put_nowait(Mail.tick(message, self.serializer))
         if message.kind == Message.Kind.CANCEL:
@@ -329,7 +332,7 @@ class Run:
 
     def _end(self, ending: Ending) -> None:
         self._ending = ending
-        self._outbox.set_ending(ending)
+        self._outbox.set_ending(ending, mailed=self._was_mailed)
 
     def _left(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None and self._outbox.refused is None:

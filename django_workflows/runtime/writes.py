@@ -37,6 +37,7 @@ class Changes:
         released: whether it is given up until ``wake_at`` or mail.
         wake_at: when a released run goes on by itself, on the database's clock.
         ending: how it ended, None while it goes on.
+        mailed: whether it has had messages; if not, its end looks for none to delete.
     """
 
     lease: Lease
@@ -51,6 +52,7 @@ class Changes:
     released: bool = False
     wake_at: datetime | None = None
     ending: Ending | None = None
+    mailed: bool = True
 
     @property
     def ends_by_itself(self) -> bool:
@@ -106,15 +108,18 @@ def is_usual(request: Request) -> bool:
 
 
 def write_usual(requests: Sequence[Request]) -> Callable[[], list[Any]]:
-    """Write requests on the assumption that all leases hold, and that no run that ends is to be cancelled.
+    """Write requests on the assumption that all leases hold, and that no message came for a run that ends.
 
     In a transaction that fails if it is not so (:func:`database.demand`). Returns what gives the results after it.
     """
     starts = [request for request in requests if isinstance(request, Start)]
     changes = [request for request in requests if isinstance(request, Changes)]
     leases.demand([change.lease for change in changes])
-    mailbox.demand_no_cancellation([change.lease.handler for change in changes if change.ends_by_itself])
-    mailbox.discard([change.lease.handler for change in changes if change.ending is not None])
+    ending = [change for change in changes if change.ending is not None]
+    mailed = [change for change in ending if change.mailed]
+    mailbox.demand_nothing([change.lease.handler for change in ending if not change.mailed])
+    mailbox.demand_no_cancellation([change.lease.handler for change in mailed if change.ends_by_itself])
+    mailbox.discard([change.lease.handler for change in mailed])
     _write_changes(changes)
     started = handlers.send_starts(starts)
 

@@ -140,8 +140,10 @@ async def test_nothing_usual_needs_the_thread(writer: Writer, carried: list[bool
         for changes in usual:
             assert await _write(writer, changes) == [None]
         assert isinstance((await _write(writer, a_start()))[0], Handler)
+    for mailed, run in zip((True, False), await _runs(2), strict=True):
+        assert await _write(writer, Changes(leases.of(run), ending=an_ending(), mailed=mailed)) == [None]
 
-    assert carried == [True] * 7
+    assert carried == [True] * 9
 
 
 async def test_the_thread_reads_all_that_was_written_before_and_nothing_of_what_comes_later(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from django.db import transaction
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-from django_workflows import service
+from django_workflows import leases, service
 from django_workflows.exceptions import HandlerFinished, InvalidEvent
 from django_workflows.models import Handler
+from tests.storage import CARRIER
 
 from .process import Process, outcome, until
 from .world import world
@@ -52,6 +54,23 @@ async def test_a_step_waits_for_an_answer(process: Process) -> None:
     await process.send(handler, "HumanResponseEvent", response="Ada")
     assert outcome(await process.finish(handler)) == "Hello, Ada"
     assert [seen.type for seen in await process.public_log(handler)] == ["InputRequiredEvent", "StopEvent"]
+
+
+@pytest.mark.skipif(CARRIER is None, reason="there each run that ends is looked at")
+async def test_the_end_of_a_run_that_was_answered_is_not_written_twice(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows of its mail, so that nothing else that is written with it has to wait for a look at each."""
+    await process.serve(ask)
+    looks: list[Any] = []
+    hold = leases.hold
+    monkeypatch.setattr(leases, "hold", lambda held: looks.append(held) or hold(held))
+    handler = await process.start(Ask)
+    await process.seen(handler, "InputRequiredEvent")
+    await process.send(handler, "HumanResponseEvent", response="Ada")
+    await process.finish(handler)
+    assert await process.messages(handler) == 0
+    assert not looks
 
 
 async def test_the_answer_may_come_before_the_question(process: Process) -> None:
