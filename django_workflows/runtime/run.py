@@ -149,6 +149,8 @@ class Run:
         # Whether it has become idle since the last barrier.
         self._idles = False
         self._ending: Ending | None = None
+        # The step that has failed for good.
+        self._failing_step: str | None = None
         self._poison: tuple[Exception, str] | None = None
 
     @cached_property
@@ -267,8 +269,11 @@ class Run:
             if self._ending is None and self._outbox.refused is None:
                 # The engine ends a run with an event of its own; without one it was us, or a bug.
                 self._fail(error)
+            elif self._failing_step is not None:
+                # As Django says of a view: else nobody but who reads the run would hear of a mistake in a step.
+                self.log.error("the run failed in step %r", self._failing_step, exc_info=error)
             elif self._ending is not None and self._ending.status == Handler.Status.FAILED:
-                self.log.info("the run failed: %s", self._ending.error)
+                self.log.warning("the run failed: %s", self._ending.error)
         if self._outbox.refused is None:
             await self._outbox.flush()
 
@@ -406,6 +411,8 @@ class Run:
                 self._idle_since = self._idle_since or timezone.now()
                 self._idles = True
             elif isinstance(event, StopEvent):
+                if isinstance(event, WorkflowFailedEvent):
+                    self._failing_step = event.step_name
                 self._end(_ending(event, wire.data))
                 # Stored while the engine cleans up, which writes nothing more.
                 self._outbox.kick()
@@ -513,4 +520,5 @@ def _current_step() -> str:
 
 
 def _text(error: BaseException) -> str:
-    return serialization.storable(str(error))
+    # A bare assert has no text.
+    return serialization.storable(str(error) or type(error).__name__)

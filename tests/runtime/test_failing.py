@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
 from typing import Any
@@ -59,6 +60,29 @@ async def test_a_run_fails_when_all_retries_have_failed(process: Process) -> Non
     assert last.type == "WorkflowFailedEvent"
     assert last.value["step_name"] == "fetch"
     assert last.value["attempts"] == len(world.notes)
+
+
+async def test_the_log_says_where_a_step_failed(process: Process, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, with the step's own frames, however often it was tried."""
+    await process.serve(Flaky)
+    handler = await process.run(Flaky, failures=10)
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.name == "django_workflows.runtime"
+    assert record.getMessage() == "the run failed in step 'fetch'"
+    assert vars(record)["handler_id"] == handler.handler_id
+    assert 'raise ConnectionError("no answer")' in logging.Formatter().format(record)
+
+
+class Bare(Workflow):
+    @step
+    async def check(self, ev: StartEvent) -> StopEvent:
+        raise AssertionError
+
+
+async def test_an_exception_without_a_text_is_called_by_its_name(process: Process) -> None:
+    await process.serve(Bare)
+    handler = await process.run(Bare)
+    assert (handler.status, handler.error) == (Handler.Status.FAILED, "AssertionError")
 
 
 class FlakyInThread(Workflow):
@@ -161,7 +185,7 @@ class Broken(Exception):
 async def test_the_log_of_a_failed_run_ends_with_the_reason(process: Process, message: str) -> None:
     await process.serve(Failing)
     handler = await process.run(Failing, message=message)
-    storable = message.replace("\ud83d", "\ufffd").replace("\x00", "\ufffd")
+    storable = message.replace("\ud83d", "\ufffd").replace("\x00", "\ufffd") or "Broken"
     assert (handler.status, handler.error) == (Handler.Status.FAILED, storable)
     stored = await process.stored(handler)
     assert (stored.status, stored.error, stored.result) == (Handler.Status.FAILED, storable, None)
