@@ -70,8 +70,8 @@ def start(
     Args:
         workflow: the name that the workflow is served by.
         start_event: an instance of its start event class, or the fields of one.
-        handler_id: an id of your own; starting again under the id of a running handler is refused, so a start
-            with an id can be repeated safely. A random one by default.
+        handler_id: an id of your own. Under the id of a running handler the start is refused, under that of a
+            finished one it is another run. A random one by default.
         owner: the user whose run it is.
         key: names this start among the owner's of the workflow (1 to 255 characters). A start with a key that was
             used starts nothing, and returns the handler of that time.

@@ -266,7 +266,7 @@ DIFFERENCES = [
     ),
     Difference(
         "one_of_many_starts_with_one_id_runs",
-        "A start with an id can be repeated safely.",
+        "The id of a run that goes on starts no second one.",
         "with a store that waits, all of them run",
     ),
     Difference(
