@@ -25,11 +25,11 @@ class AcceptanceConfig(AppConfig):
 
     def ready(self) -> None:
         if "SITE_DIRECTORY" in os.environ:
+            from django_workflows.runtime import writer
             from django_workflows.runtime.express import Express
-            from django_workflows.runtime.writer import Writer
 
             order = KillOrder(Path(os.environ["SITE_DIRECTORY"]) / ORDER)
-            Writer._commit = order.wrap(Writer._commit)  # type: ignore[method-assign]
+            writer.commit = order.wrap(writer.commit)
             Express._carry = order.wrap_carry(Express._carry)  # type: ignore[method-assign]
             Express._answered = order.wrap_answered(Express._answered)  # type: ignore[method-assign]
         if "SITE_PATIENCE" in os.environ:

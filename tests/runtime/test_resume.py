@@ -20,7 +20,7 @@ from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from django_workflows import handlers, service
 from django_workflows.exceptions import PersistenceFailed
 from django_workflows.models import Handler
-from django_workflows.runtime.writer import Writer
+from django_workflows.runtime import writer
 
 from .process import Process, outcome, until, within
 from .world import world
@@ -561,19 +561,19 @@ async def test_a_client_that_waits_for_a_result_gets_it_from_the_next_process(pr
 
 def unheard(monkeypatch: pytest.MonkeyPatch, meant: Callable[[list[Any]], bool]) -> None:
     """Let the connection break after the first commit with such results, when it is in the database."""
-    commit = Writer._commit
+    commit = writer.commit
     broken = False
 
-    def committed(writer: Writer, requests: Sequence[Any]) -> list[Any]:
+    def committed(requests: Sequence[Any]) -> list[Any]:
         nonlocal broken
-        results = commit(writer, requests)
+        results = commit(requests)
         if not broken and meant(results):
             # A batch is repeated one by one.
             broken = len(results) == 1
             raise OperationalError("the connection was lost in the commit")
         return results
 
-    monkeypatch.setattr(Writer, "_commit", committed)
+    monkeypatch.setattr(writer, "commit", committed)
 
 
 class Short(Workflow):

@@ -26,10 +26,9 @@ from django_workflows.exceptions import (
 )
 from django_workflows.handlers import Start
 from django_workflows.models import Handler, Tick, Worker
-from django_workflows.runtime import replay, supervisor, ticks
+from django_workflows.runtime import replay, supervisor, ticks, writer
 from django_workflows.runtime.run import Run
 from django_workflows.runtime.supervisor import Supervisor
-from django_workflows.runtime.writer import Writer
 from tests.memory import without_collections
 from tests.storage import terminate_other_connections
 
@@ -627,19 +626,19 @@ async def test_an_outage_of_the_database_delays_a_run_and_ends_none(
     await process.serve(Talks, POLL_INTERVAL=0.02, PERSISTENCE_BACKOFF=[0.01, 0.02])
     begun = [await process.start(Talks, text=str(number)) for number in range(5)]
     await until(lambda: world.times("work") == 5, "the second steps never began")
-    commit, away = Writer._commit, threading.Event()
+    commit, away = writer.commit, threading.Event()
 
-    def fail(writer: Writer, requests: Any) -> Any:
+    def fail(requests: Any) -> Any:
         if away.is_set():
             raise OperationalError("the server closed the connection unexpectedly")
-        return commit(writer, requests)
+        return commit(requests)
 
     def lose(carry: Any, carrier: Any, write: Any) -> Any:
         if away.is_set():
             raise database.ConnectionLost
         return carry(carrier, write)
 
-    monkeypatch.setattr(Writer, "_commit", fail)
+    monkeypatch.setattr(writer, "commit", fail)
     for carrier in (database.Courier, database.Clerk):
         monkeypatch.setattr(carrier, "carry", partialmethod(lose, carrier.carry))
     away.set()
