@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django_workflows import conf, database, leases, mailbox, notify, registry
+from django_workflows import conf, leases, mailbox, notify, registry
 from django_workflows.exceptions import PersistenceFailed, Unavailable
 from django_workflows.handlers import Ending, Start
 from django_workflows.leases import Lease
@@ -424,8 +424,9 @@ class Supervisor:
         worker = self._membership.worker
         if worker is None:
             return False
-        known = [message for run in self._runs.values() for message in run.mail]
-        full = {key for key, run in self._runs.items() if len(run.mail) >= INBOX_LIMIT}
+        asked = dict(self._runs)
+        known = [message for run in asked.values() for message in run.mail]
+        full = {key for key, run in asked.items() if len(run.mail) >= INBOX_LIMIT}
         self._turned_away |= full
         full |= self._loading.unreadable
         releases, self._to_let_go = self._to_let_go, set()
@@ -450,7 +451,7 @@ class Supervisor:
         self._may_claim = len(claimed) == room
         if self._writer.failures != self._sure_up_to and not self.draining.is_set():
             await self._take_unheard(worker)
-        delivered = [self._deliver(message) for message in messages]
+        delivered = [self._deliver(message, asked) for message in messages]
         return len(messages) == MAIL_LIMIT and any(delivered)
 
     async def _take_unheard(self, worker: int) -> None:
@@ -478,11 +479,20 @@ class Supervisor:
             or run_id in self._starting
         )
 
-    def _deliver(self, message: Message) -> bool:
+    def _deliver(self, message: Message, asked: Mapping[int, Run]) -> bool:
+        """Give a message to its run; False when that is not here, or has no room.
+
+        Args:
+            asked: the runs that were here when their mail was asked for.
+        """
         run = self._runs.get(message.handler_id)
         if run is None or run.lease.run != message.run:
             if message.handler_id in self._loading.under_way:
                 self._turned_away.add(message.handler_id)
+            return False
+        if asked.get(message.handler_id) is not run:
+            # Left and taken up again meanwhile. What it had in memory before was left out, and comes first.
+            self._hint.set()
             return False
         if len(run.mail) >= INBOX_LIMIT:
             self._turned_away.add(message.handler_id)

@@ -19,11 +19,13 @@ from workflows.runtime.types.ticks import TickIdleCheck, TickWaiterTimeout
 from django_workflows import contexts, database, mailbox, serialization, service
 from django_workflows.exceptions import LeaseLost
 from django_workflows.models import Handler, Message, Tick
-from django_workflows.runtime import clock, replay, run, supervisor
+from django_workflows.runtime import clock, replay, run, supervisor, writer
 from django_workflows.runtime.adapters import RunAdapter
 from django_workflows.runtime.deadlines import Deadlines
 from django_workflows.runtime.run import Run
+from django_workflows.runtime.writes import Changes
 from tests.memory import without_collections
+from tests.storage import PATIENCE
 
 from .process import Process, outcome, until
 from .world import world
@@ -289,6 +291,63 @@ async def test_mail_that_a_look_has_found_already_wakes_the_run_that_leaves(proc
     await process.in_thread(mailbox.post, letter)
     assert await run.release(None)
     assert outcome(await process.finish(handler)) == ["here"]
+
+
+class TakesTwo(Workflow):
+    """Asks once, and takes two answers in the order in which they come."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> InputRequiredEvent:
+        return InputRequiredEvent(prefix="?")
+
+    @step(num_workers=1)
+    async def take(self, ev: Reply) -> StopEvent | None:
+        world.note(ev.text)
+        return StopEvent() if len(world.notes) == 2 else None
+
+
+async def test_answers_stay_in_order_when_the_run_leaves_with_one_of_them(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look for mail leaves out what a run has; the run that takes its place meanwhile has nothing yet."""
+    commit, released, looks = writer.commit, False, 0
+    looking, go_on = threading.Event(), threading.Event()
+
+    def hold_back(requests: Any) -> Any:
+        nonlocal released, looks
+        released = released or any(isinstance(each, Changes) and each.released for each in requests)
+        if released and any("_round" in getattr(each, "__qualname__", "") for each in requests):
+            looks += 1
+            if looks == 2:
+                looking.set()
+                assert go_on.wait(PATIENCE)
+        return commit(requests)
+
+    async def post(text: str) -> None:
+        data = serialization.dump_event(Reply(text=text), old.serializer)
+        letter = mailbox.Letter(handler.pk, handler.run, Message.Kind.EVENT, data)
+        await process.in_thread(mailbox.post, letter)
+
+    monkeypatch.setattr(writer, "commit", hold_back)
+    await process.serve(TakesTwo, IDLE_TIMEOUT=None, POLL_INTERVAL=600)
+    handler = await process.start(TakesTwo)
+    await process.seen(handler, "InputRequiredEvent")
+    current = supervisor.current()
+    assert current is not None
+    old = current.run_of(handler.pk)
+    assert old is not None
+    await until(lambda: old.is_quiet, "the run never waited")
+    await post("first")
+    leaving = asyncio.ensure_future(old.release(None))
+    await asyncio.sleep(0)
+    current.hint()
+    assert await leaving
+    await until(looking.is_set, "nobody looked again")
+    await until(lambda: current.run_of(handler.pk) not in (None, old), "the run did not come back")
+    await post("second")
+    go_on.set()
+    await process.finish(handler)
+    assert world.notes == ["first", "second"]
 
 
 async def test_a_busy_run_stays(process: Process) -> None:
