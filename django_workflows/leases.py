@@ -129,9 +129,12 @@ def held(worker: int) -> dict[int, str]:
     return dict(_handlers().running().filter(worker=worker).values_list("pk", "run_id"))
 
 
-def look_up(keys: Collection[int], worker: int) -> list[Handler]:
-    """Return those of these handlers whose runs are a worker's."""
-    return list(_handlers().running().filter(pk__in=keys, worker=worker))
+def renew(run_ids: Collection[str], worker: int) -> list[Handler]:
+    """Take anew those of these runs that are a worker's: nothing more is written with the leases that it had."""
+    with database.atomic():
+        mine = _handlers().running().filter(run_id__in=run_ids, worker=worker)
+        mine.update(fence=F("fence") + 1)
+        return list(mine)
 
 
 def _leased(keys: Collection[int], *columns: Any) -> QuerySet[Handler, tuple[Any, ...]]:

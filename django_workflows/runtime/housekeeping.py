@@ -85,6 +85,8 @@ class Housekeeping:
         try:
             if await run.release(snapshot):
                 run.log.debug("the run waits and has left memory")
+        except LeaseLost:
+            run.log.debug("the run goes on elsewhere, or was taken up again before it was released")
         except Exception as error:
             run.log.warning("the run could not be released: %s", error)
             self._let_go(run.lease)

@@ -462,11 +462,12 @@ class Supervisor:
         leaving = {key for key, run in self._runs.items() if run.was_refused}
         is_settled = self._starting.keys().isdisjoint(held.values()) and leaving.isdisjoint(held)
         letting_go = {lease.handler for lease in self._to_let_go}
-        keys = [key for key, run_id in held.items() if key not in letting_go and not self._is_known(key, run_id)]
-        if keys:
-            found = await database.read(leases.look_up, keys, worker)
-            # Somebody may have continued one here meanwhile.
-            self._loading.take([handler for handler in found if not self._is_known(handler.pk, handler.run_id)])
+        unknown = [
+            run_id for key, run_id in held.items() if key not in letting_go and not self._is_known(key, run_id)
+        ]
+        if unknown:
+            # What it was to write when it left, its release above all, may still be tried again.
+            self._loading.take(await self._writer.submit(lambda: leases.renew(unknown, worker)))
         if is_settled:
             self._sure_up_to = failures
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
@@ -16,7 +17,7 @@ from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import TickIdleCheck, TickWaiterTimeout
 
-from django_workflows import contexts, database, mailbox, serialization, service
+from django_workflows import contexts, database, leases, mailbox, serialization, service
 from django_workflows.exceptions import LeaseLost
 from django_workflows.models import Handler, Message, Tick
 from django_workflows.runtime import clock, replay, run, supervisor, writer
@@ -348,6 +349,48 @@ async def test_answers_stay_in_order_when_the_run_leaves_with_one_of_them(
     go_on.set()
     await process.finish(handler)
     assert world.notes == ["first", "second"]
+
+
+class TriesMuchLater(Workflow):
+    @step(retry_policy=retry_policy(wait=wait_fixed(0.5), stop=stop_after_attempt(2)))
+    async def fetch(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        if ctx.retry_info().retry_number == 0:
+            raise ConnectionError("no answer")
+        world.note("begun")
+        await world.gate("fetching").passed()
+        return StopEvent(result="fetched")
+
+
+async def test_a_release_that_is_put_off_takes_nothing_from_the_run_that_has_come_back(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else another process would execute it at the same time."""
+    commit, tries = writer.commit, 0
+
+    def fail_once(requests: Any) -> Any:
+        nonlocal tries
+        if any(isinstance(each, Changes) and each.released for each in requests):
+            tries += len(requests) == 1
+            if tries < 2:
+                raise OperationalError("the connection was lost")
+        return commit(requests)
+
+    monkeypatch.setattr(writer, "commit", fail_once)
+    await process.serve(TriesMuchLater, IDLE_TIMEOUT=0.1, POLL_INTERVAL=600, PERSISTENCE_BACKOFF=[3.0])
+    current = supervisor.current()
+    assert current is not None
+    handler = await process.start(TriesMuchLater)
+    await until(lambda: tries == 1, "the run was never released")
+    await until(lambda: current.run_of(handler.pk) is None, "the run stayed, though its retry was due")
+    current.hint()
+    await until(lambda: world.gate("fetching").reached, "the step never began")
+    await until(lambda: tries == 2, "the release was not tried again")
+    other = await process.in_thread(leases.enlist, "another")
+    assert await process.in_thread(leases.claim, other.pk, 10, ["TriesMuchLater"]) == []
+    await process.in_thread(leases.retire, other.pk)
+    world.gate("fetching").open()
+    assert outcome(await process.finish(handler)) == "fetched"
+    assert world.notes == ["begun"]
 
 
 async def test_a_busy_run_stays(process: Process) -> None:
