@@ -17,10 +17,11 @@ from django_workflows.database import trip
 from django_workflows.database.connections import alias, atomic
 
 M = TypeVar("M", bound=models.Model)
+V = TypeVar("V")
 
 # Rows of one INSERT: MySQL and PostgreSQL take more, but parse a longer statement slower than two.
 ROWS = 100
-# Rows of one INSERT that PostgreSQL is told one by one, each number of them as a prepared statement. Unpacking
+# Rows of one statement that PostgreSQL is told one by one, each number of them as a prepared statement. Unpacking
 # arrays takes it a seventh longer.
 FEW = 8
 # Characters after which an INSERT takes no more rows: MySQL refuses a statement longer than max_allowed_packet, in
@@ -165,6 +166,11 @@ def _most_values(using: str) -> int:
     return connections[using].features.max_query_params or ROWS**2
 
 
+def _padded(values: Sequence[V]) -> list[V]:
+    """Repeat the first of one or more values, so that few statements, which may be prepared, serve all numbers."""
+    return [*values, *[values[0]] * ((1 << (len(values) - 1).bit_length()) - len(values))]
+
+
 def _places(values: Sequence[Any]) -> str:
     return f"({', '.join(['%s'] * len(values))})"
 
@@ -262,8 +268,7 @@ class Lookup:
 
     def written(self, keys: Sequence[int], connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
         """Return the SELECT for one or more keys, with its parameters."""
-        # Few statements serve all numbers of keys, and the database may keep them prepared.
-        keys = [*keys, *[keys[0]] * ((1 << (len(keys) - 1).bit_length()) - len(keys))]
+        keys = _padded(keys)
         sql, parameters = self._sql(len(keys), connection)
         return sql, [keys[p.number] if isinstance(p, _Place) else p for p in parameters]
 
@@ -353,7 +358,7 @@ def delete(model: type[models.Model], lookup: Lookup, keys: Sequence[int]) -> No
             cursor.execute(sql, parameters)
 
 
-def demand(lookup: Lookup, keys: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
+def demand(lookup: Lookup, keys: Sequence[int], rows: Sequence[tuple[int, ...]]) -> None:
     """Let a transaction of one trip, or of a :class:`Carrier`, fail unless a lookup finds these rows.
 
     Args:
@@ -374,19 +379,23 @@ def demand(lookup: Lookup, keys: Sequence[int], rows: Sequence[Sequence[int]]) -
     sql, parameters = lookup.written(keys, connection)
     if not rows:
         sql = f"SELECT 1 / (NOT EXISTS ({sql}))::int"
-    elif len(rows) == 1:
-        columns = ", ".join(f"c{number}" for number in range(len(rows[0])))
-        wanted = " AND ".join(f"c{number} = %s" for number in range(len(rows[0])))
-        sql = f"SELECT 1 / count(*) FROM ({sql}) AS found ({columns}) WHERE {wanted}"  # noqa: S608
-        parameters += rows[0]
     else:
         columns = ", ".join(f"c{number}" for number in range(len(rows[0])))
-        asked = ", ".join(["%s::bigint[]"] * len(rows[0]))
-        # By itself, so that it locks each row that it finds, and no more.
-        sql = (
-            f"WITH found ({columns}) AS MATERIALIZED ({sql}), "  # noqa: S608  names of our own models
-            f"asked ({columns}) AS (SELECT * FROM unnest({asked})) "
-            f"SELECT 1 / ((SELECT count(*) FROM found JOIN asked USING ({columns})) = %s)::int"
-        )
-        parameters += [*(trip.Array(column, "bigint") for column in zip(*rows, strict=True)), len(rows)]
+        if len(rows) <= FEW:
+            wanted = _padded(rows)
+            places = ", ".join(map(_places, wanted))
+            sql = (
+                f"SELECT 1 / (count(*) = %s)::int FROM ({sql}) AS found ({columns}) "  # noqa: S608  as above
+                f"WHERE ({columns}) IN ({places})"
+            )
+            parameters = [len(set(rows)), *parameters, *(value for row in wanted for value in row)]
+        else:
+            asked = ", ".join(["%s::bigint[]"] * len(rows[0]))
+            # By itself, so that it locks each row that it finds, and no more.
+            sql = (
+                f"WITH found ({columns}) AS MATERIALIZED ({sql}), "  # noqa: S608  as above
+                f"asked ({columns}) AS (SELECT * FROM unnest({asked})) "
+                f"SELECT 1 / ((SELECT count(*) FROM found JOIN asked USING ({columns})) = %s)::int"
+            )
+            parameters += [*(trip.Array(column, "bigint") for column in zip(*rows, strict=True)), len(rows)]
     trip.execute(connection, sql, parameters)
