@@ -46,11 +46,12 @@ def patient(send: Send) -> Send:
         nonlocal registered
         await producer.room.wait()
         ends = message["type"] == "http.response.body" and not message.get("more_body")
-        if ends and registered:
+        # A request whose client has just gone has no channel any more, and Twisted looks for none.
+        if ends and registered and request.channel is not None:
             request.unregisterProducer()
             registered = False
         await send(message)
-        if message["type"] == "http.response.start":
+        if message["type"] == "http.response.start" and request.channel is not None:
             request.registerProducer(producer, True)
             registered = True
 

@@ -422,7 +422,7 @@ class Supervisor:
     async def _round(self) -> bool:
         """Claim runs and deliver mail once; True when there was more than fits."""
         worker = self._membership.worker
-        if worker is None:
+        if worker is None or not self._membership.is_sure:
             return False
         asked = dict(self._runs)
         known = [message for run in asked.values() for message in run.mail]
