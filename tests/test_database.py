@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -19,13 +21,16 @@ from django.db import (
     OperationalError,
     ProgrammingError,
     connections,
+    models,
 )
 from django.db.models import DurationField, ExpressionWrapper, F
+from django.test.utils import isolate_apps
 from django.utils import timezone
 
-from django_workflows import database, handlers, leases, mailbox
+from django_workflows import database, handlers, journal, leases, mailbox
 from django_workflows.database import trip
 from django_workflows.exceptions import HandlerNotFound
+from django_workflows.journal import TickEntry
 from django_workflows.models import Context, Event, Handler, Tick, Worker
 from tests.storage import (
     PATIENCE,
@@ -271,6 +276,42 @@ def test_values_are_written_as_psycopg_writes_them() -> None:
                 assert ours == cursor.fetchall(), value
 
 
+@pytest.fixture
+def owned() -> Iterator[type[models.Model]]:
+    """A table whose rows belong to what has a UUID as its key, as a site's users may."""
+    with isolate_apps("tests"):
+
+        class Person(models.Model):  # noqa: DJ008
+            id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+
+            class Meta:
+                app_label = "tests"
+
+        class Thing(models.Model):  # noqa: DJ008
+            name = models.CharField(max_length=10)
+            owner = models.ForeignKey(Person, models.CASCADE, null=True, db_constraint=False)
+
+            class Meta:
+                app_label = "tests"
+
+        with connections["default"].schema_editor() as editor:
+            editor.create_model(Person)
+            editor.create_model(Thing)
+        yield Thing
+        with connections["default"].schema_editor() as editor:
+            editor.delete_model(Thing)
+            editor.delete_model(Person)
+
+
+def test_rows_may_belong_to_users_whose_keys_are_no_numbers(owned: type[models.Model]) -> None:
+    owner = uuid.uuid4()
+    rows: list[Any] = [owned(name="his", owner_id=owner), owned(name="nobody's")]
+    database.insert(owned, rows, unique="name")
+    database.Statement(owned, ("owner",), key=("id",)).execute([(owner, rows[1].pk)])
+    found = owned._default_manager.order_by("pk").values_list("name", "owner_id")
+    assert list(found) == [("his", owner), ("nobody's", owner)]
+
+
 def test_a_statement_without_rows_writes_nothing(django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(0):
         database.Statement(Event, ("handler",)).execute([])
@@ -392,7 +433,7 @@ def test_what_the_orm_writes_is_part_of_a_transaction_of_one_trip() -> None:
     def change_and_demand() -> None:
         Handler.objects.filter(pk=run.pk).update(error="why")
         keys = database.Lookup(lambda keys: Handler.objects.filter(pk__in=keys).values_list("pk"))
-        database.demand(keys, [0], [[0]])
+        database.demand(keys, [0], [(0,)])
 
     with pytest.raises(database.DemandFailed), database.one_trip():
         change_and_demand()
@@ -425,6 +466,17 @@ def test_a_statement_of_one_trip_is_prepared_once() -> None:
     assert len(prepared) == 3 + 1
     assert _prepared() == prepared
     assert Handler.objects.filter(error="why").count() == 7
+
+
+@postgresql_only
+def test_what_was_never_sent_is_not_taken_for_prepared() -> None:
+    lease = leases.of(a_run())
+    for text in ("NUL \0", "{}"):
+        with pytest.raises(DataError) if "\0" in text else nullcontext(), database.one_trip():
+            journal.append([(lease, TickEntry(0, text))])
+
+    assert Tick.objects.get().data == "{}"
+    assert len(_prepared()) == 1
 
 
 @postgresql_only

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from django.db import connections, models
@@ -121,15 +121,22 @@ class Statement:
 
     def _adapted(self, rows: Iterable[Sequence[Any]], connection: BaseDatabaseWrapper) -> list[Sequence[Any]]:
         fields = [self._model._meta.get_field(name) for name in (*self._columns, *self._key)]
-        times = [n for n, field in enumerate(fields) if isinstance(field, models.DateTimeField)]
-        if not times or connection.vendor == "postgresql":
+        # The keys of the site's users may be anything, UUIDs for instance, which not every driver takes.
+        adapts: list[tuple[int, Callable[[Any], Any]]] = [
+            (n, partial(field.get_db_prep_save, connection=connection))
+            for n, field in enumerate(fields)
+            if isinstance(field, models.ForeignKey) and not isinstance(field.target_field, models.IntegerField)
+        ]
+        if connection.vendor != "postgresql":
+            adapt = _adapter(connection)
+            adapts += [(n, adapt) for n, field in enumerate(fields) if isinstance(field, models.DateTimeField)]
+        if not adapts:
             return list(rows)
-        adapt = _adapter(connection)
         adapted: list[Sequence[Any]] = []
         for row in rows:
             values = list(row)
-            for position in times:
-                values[position] = adapt(values[position])
+            for position, convert in adapts:
+                values[position] = convert(values[position])
             adapted.append(values)
         return adapted
 
