@@ -211,8 +211,13 @@ class Trip:
 
         Raises:
             DemandFailed: it is too long.
+            Exception: PostgreSQL cannot hold a value of it.
         """
-        message = "; ".join([self._written(*each) for each in self._statements])
+        try:
+            message = "; ".join([self._written(*each) for each in self._statements])
+        except BaseException:
+            self._prepared.forget()
+            raise
         if len(message) > MOST:
             self._prepared.forget()
             raise DemandFailed
