@@ -131,8 +131,9 @@ def fetch(worker: int, limit: int, known: Collection[int] = (), full: Collection
     """
     mail = _waiting().filter(handler__worker=worker, **_OF_A_PRESENT_RUN).order_by("pk")
     if full:
-        # Some suffice: what stands before the others' mail is that of few runs.
-        mail = mail.exclude(handler__in=sorted(full)[:MAX_NAMED])
+        # Some suffice: what stands before the others' mail is that of few runs. There is always room for a
+        # cancellation, of which one is enough.
+        mail = mail.exclude(handler__in=sorted(full)[:MAX_NAMED], kind=Message.Kind.EVENT)
     if len(known) <= MAX_NAMED:
         return list(mail.exclude(pk__in=known)[:limit])
     known = set(known)

@@ -495,7 +495,7 @@ class Supervisor:
             # Left and taken up again meanwhile. What it had in memory before was left out, and comes first.
             self._hint.set()
             return False
-        if len(run.mail) >= INBOX_LIMIT:
+        if len(run.mail) >= INBOX_LIMIT and message.kind == Message.Kind.EVENT:
             self._turned_away.add(message.handler_id)
             return False
         try:
