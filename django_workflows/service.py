@@ -354,7 +354,8 @@ async def wait(handler: Handler) -> Handler:
         try:
             ending = await asyncio.shield(run.ended)
         except asyncio.CancelledError:
-            if not run.ended.cancelled():
+            task = asyncio.current_task()
+            if not run.ended.cancelled() or (task is not None and task.cancelling()):
                 raise
             # The run has left this process without an end; it goes on elsewhere.
         else:
