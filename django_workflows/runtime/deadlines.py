@@ -11,6 +11,9 @@ from workflows.runtime.types.ticks import WorkflowTick
 from django_workflows import database
 from django_workflows.runtime import clock
 
+# The year 9000, in seconds since the epoch.
+NEVER = 221_845_392_000.0
+
 
 class Deadlines:
     """The timers of one run.
@@ -61,4 +64,5 @@ class Deadlines:
         ahead = [due for due, _ in self._due]
         if self._engine is not None:
             ahead.append(self._engine)
-        return database.moment(min(ahead)) if ahead else None
+        # Later than that is never: no calendar has it.
+        return database.moment(min(ahead)) if ahead and min(ahead) < NEVER else None
