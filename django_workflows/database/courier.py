@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_workflows import conf
 from django_workflows.database.connections import alias, new_connection
 from django_workflows.database.trip import DemandFailed, Failure, Literals, Trip
 
@@ -61,6 +62,11 @@ class Courier:
         # Django has the connections of an event loop in the context.
         self._context = contextvars.Context()
         self._context.run(connections.__setitem__, alias(), connection)
+        # Heartbeats go over another connection: who hears nothing on this one must not wait for longer than they
+        # would be missed.
+        self._patience = conf.get().LEASE_TIMEOUT
+        self._asked_at = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
         self._socket = self._libpq.socket
         self._loop.add_reader(self._socket, self._readable)
 
@@ -87,6 +93,10 @@ class Courier:
             self._libpq.send_query(message.encode(self._raw.info.encoding))
             self._trip = trip
             self._flush()
+            self._asked_at = self._loop.time()
+            if self._alarm is None:
+                # It stays for those that follow.
+                self._alarm = self._loop.call_later(self._patience, self._ring)
         except self._raw.OperationalError as error:
             self._trip = None
             trip.failed(None)
@@ -95,10 +105,23 @@ class Courier:
 
     def close(self) -> None:
         """Close the connection; of what is under way nobody hears any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._raw.close()
         self._connection.connection = None
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._trip is None:
+            return
+        due = self._asked_at + self._patience
+        if self._loop.time() < due:
+            self._alarm = self._loop.call_at(due, self._ring)
+            return
+        with self._watching():
+            raise self._raw.OperationalError(f"no answer for {self._patience:.0f} s")
 
     def _flush(self) -> None:
         if self._libpq.flush():

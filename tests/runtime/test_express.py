@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +18,7 @@ from django.utils import timezone
 
 from django_workflows import database, leases
 from django_workflows.contexts import Snapshot
-from django_workflows.database import clerk
+from django_workflows.database import clerk, courier
 from django_workflows.eventlog import EventEntry
 from django_workflows.exceptions import LeaseLost
 from django_workflows.handlers import Idle, Start
@@ -292,6 +294,67 @@ async def test_a_connection_that_breaks_under_way_loses_nothing(writer: Writer, 
     assert await _ticks() == {run.pk: ["{}"], other.pk: ["{}"]}
     # Somebody has to look whether something was committed unheard.
     assert writer.failures >= 1
+
+
+class Relay:
+    """Between clients and PostgreSQL; once it is silent, it passes no answers on."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.is_silent = False
+        self._address = host, port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(self._address)
+                threading.Thread(target=self._pass, args=(client, server, False), daemon=True).start()
+                threading.Thread(target=self._pass, args=(server, client, True), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        with contextlib.suppress(OSError), source, target:
+            while data := source.recv(65536):
+                if not (answers and self.is_silent):
+                    target.sendall(data)
+
+
+@about_postgresql
+async def test_a_connection_that_falls_silent_holds_up_nobody_for_longer_than_a_lease(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Heartbeats go over another connection, so that nobody else takes the runs."""
+    settings.DJANGO_WORKFLOWS = {**settings.DJANGO_WORKFLOWS, "LEASE_TIMEOUT": 1.0}
+    given = connections["default"].settings_dict
+    relay = Relay(given["HOST"] or "127.0.0.1", int(given["PORT"] or 5432))
+    straight = courier.new_connection
+
+    def relayed() -> Any:
+        connection = straight()
+        connection.settings_dict = {**connection.settings_dict, "HOST": "127.0.0.1", "PORT": relay.port}
+        return connection
+
+    monkeypatch.setattr(courier, "new_connection", relayed)
+    writer = Writer(interval=0.05)
+    writer.start()
+    await _ready(writer)
+    monkeypatch.setattr(courier, "new_connection", straight)
+    (run,) = await _runs(1)
+    relay.is_silent = True
+
+    written, started = await _write(writer, _tick(run, "{}"), a_start())
+
+    # The first was committed unheard: whoever takes the run up finds it.
+    assert isinstance(written, LeaseLost)
+    assert await _ticks() == {run.pk: ["{}"]}
+    assert isinstance(started, Handler)
+    await writer.close()
+    relay.close()
 
 
 @about_postgresql
