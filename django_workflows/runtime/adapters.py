@@ -76,6 +76,7 @@ class RunAdapter(InternalRunAdapter):
                 start.coro.close()
             raise
         started = [start.start(asyncio.create_task(start.coro)) for start in pending]
+        self._run.steps = [each.task for each in (*running, *started) if not isinstance(each, PullTask)]
         if all(isinstance(task, PullTask) for task in (*running, *started)):
             self._run.quiet_since = asyncio.get_running_loop().time()
         try:

@@ -65,6 +65,8 @@ class Outbox:
         self.refused: Exception | None = None
         # What the database would never take, None if there was no such thing.
         self.rejected: BaseException | None = None
+        # Whether the run's end was submitted, after which nothing can be written.
+        self.is_ended = False
         # As django.utils.timezone.now() has it, which asks the settings for it each time.
         self._zone = UTC if settings.USE_TZ else None
         # The run, and the right to write it.
@@ -118,6 +120,7 @@ class Outbox:
         self._note()
 
     def set_ending(self, ending: Ending, *, mailed: bool) -> None:
+        self.is_ended = False
         self._changes.ending, self._changes.mailed = ending, mailed
         self._note()
 
@@ -147,6 +150,7 @@ class Outbox:
         self._kicks += 1
         changes, self._changes, self._empty = self._changes, self._nothing(), True
         upto = self._recorded
+        self.is_ended = self.is_ended or changes.ending is not None
         self._writing = self._writer.submit(changes)
         self._writing.add_done_callback(lambda future: self._written(future, changes, upto))
 

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -117,6 +117,8 @@ class Run:
         # How many callers in this process wait for its end.
         self.awaited = 0
         self.task: asyncio.Task[None] | None = None
+        # Of the engine, those that execute steps; when the run ends, they are cancelled, and clean up.
+        self.steps: Sequence[asyncio.Task[Any]] = ()
         self.serializer: BaseSerializer = serialization.serializer(served)
         self._registered = registered
         self._beginning = beginning
@@ -274,6 +276,10 @@ class Run:
                 self.log.error("the run failed in step %r", self._failing_step, exc_info=error)
             elif self._ending is not None and self._ending.status == Handler.Status.FAILED:
                 self.log.warning("the run failed: %s", self._ending.error)
+        else:
+            if self._ending is None and self._poison is not None and self._outbox.refused is None:
+                # The engine did not hear that it was cancelled: it awaited its own tasks' ends.
+                self._fail(self._poison[0])
         if self._outbox.refused is None:
             await self._outbox.flush()
 
@@ -349,7 +355,7 @@ class Run:
         if self.is_owned:
             self._on_left(self)
         # Nothing of it shall be in memory until garbage is collected: a cancelled task keeps all that ran in it.
-        self.task = None
+        self.task, self.steps = None, ()
         self._outbox.close()
 
     # --- what the engine decides ----------------------------------------------------------------------
@@ -414,8 +420,9 @@ class Run:
                 if isinstance(event, WorkflowFailedEvent):
                     self._failing_step = event.step_name
                 self._end(_ending(event, wire.data))
-                # Stored while the engine cleans up, which writes nothing more.
-                self._outbox.kick()
+                if all(step.done() for step in self.steps):
+                    # Stored while the engine cleans up, which writes nothing more.
+                    self._outbox.kick()
         else:
             self._outbox.kick_after_step()
             if self._outbox.behind > MAX_BEHIND:
@@ -424,8 +431,13 @@ class Run:
     async def record_state(self, record: str) -> None:
         """Write the state store's record and return when it is committed."""
         self._check_writable()
+        if self._ending is not None and self._outbox.is_ended:
+            # Of a step that does not stop.
+            raise LeaseLost("the run has ended")
         self._outbox.set_state(record)
-        await self._outbox.flush()
+        if self._ending is None:
+            await self._outbox.flush()
+        # Otherwise a step saves it while it is cancelled: it is stored with the end.
 
     async def record_snapshot(self, snapshot: Snapshot) -> None:
         """Write where the run stood, and return when it is committed; nothing when the run has ended meanwhile."""

@@ -161,6 +161,55 @@ class Pickles(Workflow):
         return StopEvent(result=[sorted(await ctx.store.get("numbers")), str(ev.what)])
 
 
+class Begun(Event):
+    pass
+
+
+class Broken(Event):
+    pass
+
+
+class CleansUp(Workflow):
+    """Saves how far it came, however it ends."""
+
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> Begun | Broken:
+        if not ev.breaks:
+            return Begun()
+        ctx.send_event(Begun())
+        return Broken()
+
+    @step(num_workers=1)
+    async def work(self, ctx: Context, ev: Begun) -> StopEvent:
+        try:
+            await world.gate("working").passed()
+        finally:
+            await ctx.store.set("reached", 7)
+        return StopEvent()
+
+    @step
+    async def fail(self, ev: Broken) -> StopEvent:
+        await until(lambda: world.gate("working").reached, "the other step never began")
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["cancelled", "failed"])
+async def test_state_that_is_saved_while_a_step_is_cancelled_is_kept(
+    process: Process, caplog: pytest.LogCaptureFixture, breaks: bool
+) -> None:
+    await process.serve(CleansUp)
+    handler = await process.start(CleansUp, breaks=breaks)
+    await until(lambda: world.gate("working").reached, "the step never began")
+    if not breaks:
+        await service.acancel(handler.handler_id)
+    ended = await process.finish(handler)
+    assert ended.status == (Handler.Status.FAILED if breaks else Handler.Status.CANCELLED)
+    stored = await process.query(contexts.read, handler.pk)
+    assert stored is not None
+    assert '"reached": "7"' in stored.state
+    assert not [record for record in caplog.records if "taken the run over" in record.getMessage()]
+
+
 async def test_a_workflow_brings_its_own_serializer(process: Process) -> None:
     await process.serve(Pickles)
     assert await process.result(Pickles) == [[1, 2, 3], "(1+2j)"]

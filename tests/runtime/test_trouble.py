@@ -19,7 +19,7 @@ from workflows.events import Event, StartEvent, StopEvent
 from django_workflows import eventlog, leases
 from django_workflows.models import Event as StoredEvent
 from django_workflows.models import Handler, Tick, Worker
-from django_workflows.runtime import clock, supervisor
+from django_workflows.runtime import adapters, clock, supervisor
 from django_workflows.runtime.membership import Membership
 
 from .process import Process, outcome, until
@@ -89,6 +89,28 @@ class SaysLast(Workflow):
 @pytest.mark.usefixtures("picky")
 async def test_a_result_that_is_refused_for_good_is_a_failure(process: Process) -> None:
     await process.serve(SaysLast)
+    handler = await process.run(SaysLast)
+    assert (handler.status, handler.result) == (Handler.Status.FAILED, None)
+    assert world.notes == ["say"]
+
+
+@pytest.mark.usefixtures("picky")
+async def test_a_refusal_that_comes_while_the_engine_ends_is_heard(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it awaits the end of its own tasks, the engine does not notice that it is cancelled."""
+    wait = adapters.RunAdapter.wait_receive
+
+    async def end_slowly(adapter: Any, *args: Any) -> Any:
+        try:
+            return await wait(adapter, *args)
+        except asyncio.CancelledError:
+            # As on a loop that is busy: the database's answer comes first.
+            await until(lambda: adapter._run._outbox._writing is None, "the end was never written")
+            raise
+
+    monkeypatch.setattr(adapters.RunAdapter, "wait_receive", end_slowly)
+    await process.serve(SaysLast, POLL_INTERVAL=0.1)
     handler = await process.run(SaysLast)
     assert (handler.status, handler.result) == (Handler.Status.FAILED, None)
     assert world.notes == ["say"]

@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-from django_workflows import leases, service
+from django_workflows import service
 from django_workflows.exceptions import HandlerFinished, InvalidEvent
-from django_workflows.models import Handler
-from tests.storage import CARRIER
+from django_workflows.models import Handler, Message
+from django_workflows.runtime import supervisor
+from django_workflows.runtime.supervisor import INBOX_LIMIT
+from django_workflows.runtime.writer import Writer
+from django_workflows.runtime.writes import Changes
+from tests.storage import PATIENCE
 
 from .process import Process, outcome, until
 from .world import world
@@ -56,21 +61,31 @@ async def test_a_step_waits_for_an_answer(process: Process) -> None:
     assert [seen.type for seen in await process.public_log(handler)] == ["InputRequiredEvent", "StopEvent"]
 
 
-@pytest.mark.skipif(CARRIER is None, reason="there each run that ends is looked at")
-async def test_the_end_of_a_run_that_was_answered_is_not_written_twice(
+async def test_a_run_knows_at_its_end_whether_it_had_mail(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It knows of its mail, so that nothing else that is written with it has to wait for a look at each."""
-    await process.serve(ask)
-    looks: list[Any] = []
-    hold = leases.hold
-    monkeypatch.setattr(leases, "hold", lambda held: looks.append(held) or hold(held))
+    """Where it is mistaken, all that is written with it is written again, with a look at each run."""
+    submit, mailed = Writer.submit, []
+
+    def watch(writer: Writer, request: Any) -> Any:
+        if isinstance(request, Changes) and request.ending is not None:
+            mailed.append(request.mailed)
+        return submit(writer, request)
+
+    monkeypatch.setattr(Writer, "submit", watch)
+    await process.serve(ask, SaysHello)
+    await process.run(SaysHello)
     handler = await process.start(Ask)
     await process.seen(handler, "InputRequiredEvent")
     await process.send(handler, "HumanResponseEvent", response="Ada")
     await process.finish(handler)
-    assert await process.messages(handler) == 0
-    assert not looks
+    assert mailed == [False, True]
+
+
+class SaysHello(Workflow):
+    @step
+    async def only(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result="Hello")
 
 
 async def test_the_answer_may_come_before_the_question(process: Process) -> None:
@@ -287,6 +302,97 @@ async def test_an_event_for_a_run_that_has_ended_is_refused(process: Process) ->
     await process.finish(handler)
     with pytest.raises(HandlerFinished):
         await process.send(handler, "HumanResponseEvent", response="late")
+
+
+class Note(Event):
+    pass
+
+
+class InLine(Workflow):
+    def __init__(self) -> None:
+        super().__init__(num_concurrent_runs=1)
+
+    @step
+    async def work(self, ev: StartEvent) -> StopEvent:
+        await world.gate("working").passed()
+        return StopEvent()
+
+
+async def test_a_run_in_line_can_be_cancelled_however_much_mail_it_has(process: Process) -> None:
+    await process.serve((InLine, [Note]))
+    await process.start(InLine)
+    await until(lambda: world.gate("working").reached, "the first run never began")
+    second = await process.start(InLine)
+    current = supervisor.current()
+    assert current is not None
+    await asyncio.gather(*(process.send(second, "Note") for _ in range(INBOX_LIMIT + 20)))
+    run = current.run_of(second.pk)
+    assert run is not None
+    await until(lambda: len(run.mail) == INBOX_LIMIT, "the mail never came")
+    await service.acancel(second.handler_id)
+    assert (await process.finish(second)).status == Handler.Status.CANCELLED
+
+
+async def test_a_run_whose_mail_cannot_be_read_can_be_cancelled(process: Process) -> None:
+    await process.serve(ask)
+    handler = await process.start(Ask)
+    await process.seen(handler, "InputRequiredEvent")
+    illegible = [
+        Message(
+            handler_id=handler.pk,
+            run=handler.run,
+            kind=Message.Kind.EVENT,
+            data="{}",
+            key=str(number),
+            created_at=timezone.now(),
+        )
+        for number in range(INBOX_LIMIT)
+    ]
+    await process.in_thread(Message.objects.bulk_create, illegible)
+    current = supervisor.current()
+    assert current is not None
+    current.hint()
+    run = current.run_of(handler.pk)
+    assert run is not None
+    await until(lambda: len(run.mail) == INBOX_LIMIT, "the mail never came")
+    await service.acancel(handler.handler_id)
+    assert (await process.finish(handler)).status == Handler.Status.CANCELLED
+
+
+async def test_who_goes_away_as_the_run_leaves_waits_no_longer(process: Process) -> None:
+    await process.serve(ask)
+    handler = await process.start(Ask)
+    await process.seen(handler, "InputRequiredEvent")
+    current = supervisor.current()
+    assert current is not None
+    run = current.run_of(handler.pk)
+    assert run is not None
+    waiting = asyncio.ensure_future(service.wait(handler))
+    await until(lambda: run.awaited == 1, "nobody waits")
+    run.ended.cancel()
+    waiting.cancel()
+    await asyncio.wait([waiting], timeout=PATIENCE)
+    assert waiting.cancelled()
+
+
+class AsksPatiently(Workflow):
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        question = InputRequiredEvent(prefix="?")
+        answer = await ctx.wait_for_event(HumanResponseEvent, waiter_event=question, timeout=float(ev.seconds))
+        return StopEvent(result=answer.response)
+
+
+@pytest.mark.parametrize("seconds", ["1e12", "inf"])
+async def test_a_deadline_that_no_calendar_has_never_comes(process: Process, seconds: str) -> None:
+    await process.serve((AsksPatiently, [HumanResponseEvent]))
+    handler = await process.start(AsksPatiently, seconds=seconds)
+    await process.seen(handler, "InputRequiredEvent")
+    await process.send(handler, "HumanResponseEvent", response="Ada")
+    assert outcome(await process.finish(handler)) == "Ada"
 
 
 async def test_a_waiting_run_says_that_it_is_idle(process: Process) -> None:
