@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from argparse import ArgumentParser
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -62,20 +65,26 @@ class Command(BaseCommand):
         if not 0 < port < 65536:
             raise CommandError(f"--port must be a number from 1 to 65535, got {port}")
         names = registry.names()
-        self.stdout.write(f"Workflows  {', '.join(names) if names else 'none: see WORKFLOWS in the settings'}")
+        served = f"Workflows  {', '.join(names) if names else 'none: see WORKFLOWS in the settings'}"
         if options["no_http"]:
             if not conf.get().EXECUTE:
                 raise CommandError("--no-http with DJANGO_WORKFLOWS['EXECUTE'] = False has nothing to do")
-            self.stdout.write("Executing runs; stop with Ctrl-C.")
+            self.stdout.write(f"{served}\nExecuting runs; stop with Ctrl-C.")
             self.stdout.flush()
             asyncio.run(_work())
             return
-        self._print_addresses(host, port)
-        self.stdout.flush()
-        getattr(self, f"_run_{server}")(host, port)
+        addresses = self._addresses(host, port)
+        _check_address(host, port)
+
+        def listening() -> None:
+            self.stdout.write(f"{served}\n{addresses}")
+            self.stdout.flush()
+
+        getattr(self, f"_run_{server}")(host, port, listening)
         _exit()
 
-    def _print_addresses(self, host: str, port: int) -> None:
+    def _addresses(self, host: str, port: int) -> str:
+        """Return where the site's pages are, to be printed when the server listens."""
         base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         try:
             api = reverse("django_workflows:health").removesuffix("health")
@@ -84,19 +93,20 @@ class Command(BaseCommand):
                 "The URLs of django_workflows are not included. Add to the site's urls.py: "
                 'path("workflows/", include("django_workflows.urls"))'
             ) from None
-        self.stdout.write(f"API        {base}{api}")
+        lines = [f"API        {base}{api}"]
         with contextlib.suppress(NoReverseMatch):
-            self.stdout.write(f"Debugger   {base}{reverse('django_workflows:debugger')}")
+            lines.append(f"Debugger   {base}{reverse('django_workflows:debugger')}")
         with contextlib.suppress(NoReverseMatch):
-            self.stdout.write(f"Admin      {base}{reverse('admin:index')}")
-        self.stdout.write("Stop with Ctrl-C; runs under way go on at the next start.")
+            lines.append(f"Admin      {base}{reverse('admin:index')}")
+        lines.append("Stop with Ctrl-C; runs under way go on at the next start.")
+        return "\n".join(lines)
 
-    def _run_daphne(self, host: str, port: int) -> None:
+    def _run_daphne(self, host: str, port: int, listening: Callable[[], None]) -> None:
         # First, since it installs the reactor that the application then finds.
         from daphne.server import Server
 
         address = host.replace(":", r"\:")
-        Server(
+        server = Server(
             application=_application(),
             endpoints=[f"tcp:port={port}:interface={address}:backlog={BACKLOG}"],
             root_path=getattr(settings, "FORCE_SCRIPT_NAME", "") or "",
@@ -104,16 +114,27 @@ class Command(BaseCommand):
             verbosity=0,
             websocket_max_message_size=_message_size(),
             websocket_max_frame_size=_message_size(),
-        ).run()
+            ready_callable=listening,
+        )
+        server.run()
+        if server.abort_start:
+            # Somebody else was quicker to take the address; Daphne has logged that.
+            raise CommandError(_cannot_listen(host, port))
 
-    def _run_uvicorn(self, host: str, port: int) -> None:
+    def _run_uvicorn(self, host: str, port: int, listening: Callable[[], None]) -> None:
         try:
             import uvicorn
         except ImportError:
             raise CommandError("uvicorn is not installed: pip install uvicorn") from None
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                listening()
+
         # After a graceful end uvicorn raises the signal again, for whoever handled it before: end with 0.
         signal.signal(signal.SIGTERM, lambda *_: None)
-        uvicorn.run(
+        config = uvicorn.Config(
             _application(),
             host=host,
             port=port,
@@ -124,15 +145,17 @@ class Command(BaseCommand):
             ws_max_size=_message_size(),
             timeout_graceful_shutdown=10,
         )
+        with contextlib.suppress(KeyboardInterrupt):
+            Server(config).run()
 
-    def _run_granian(self, host: str, port: int) -> None:
+    def _run_granian(self, host: str, port: int, listening: Callable[[], None]) -> None:
         try:
             from granian import Granian
             from granian.constants import Interfaces
         except ImportError:
             raise CommandError("granian is not installed: pip install granian") from None
         module, _, name = settings.ASGI_APPLICATION.rpartition(".")
-        Granian(
+        server = Granian(
             f"{module}:{name}",
             address=host,
             port=port,
@@ -140,7 +163,30 @@ class Command(BaseCommand):
             backlog=BACKLOG,
             backpressure=BACKLOG,
             log_access=False,
-        ).serve()
+        )
+        server.on_startup(listening)
+        server.serve()
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise CommandError where a server could not listen.
+
+    The servers find that out too late, when the runtime has claimed runs, and granian shares the port.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As the servers do: connections of one that has just ended are in nobody's way.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise CommandError(_cannot_listen(host, port, error)) from None
+
+
+def _cannot_listen(host: str, port: int, error: OSError | None = None) -> str:
+    if error is None or error.errno == errno.EADDRINUSE:
+        return f"Port {port} on {host} is in use: stop what listens there, or choose another one with --port"
+    return f"Cannot listen on {host}, port {port} ({error.strerror}): choose others with --host and --port"
 
 
 def _message_size() -> int:
