@@ -6,12 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.servers import HOST, ROOT, Database
+from django_workflows.management.commands import runworkflows
+from tests.servers import HOST, ROOT, Database, free_port
 
 SITE = "tests.wire.site"
 SERVERS = ["daphne", "uvicorn", "granian"]
@@ -70,3 +72,42 @@ def test_a_port_that_another_takes_meanwhile(server: str, taken: int) -> None:
     assert done.returncode != 0, done.stderr
     assert "http://" not in done.stdout
     assert "in use" in done.stderr
+
+
+# --- the servers that need not be there ------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("server", ["uvicorn", "granian"])
+def test_a_server_that_is_not_installed(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, server, None)
+
+    with pytest.raises(CommandError) as refused:
+        call_command("runworkflows", port=free_port(), server=server)
+
+    # With the server's own package alone there would be no WebSockets.
+    extra = f"django-workflow-server[{server}]"
+    assert str(refused.value) == f'{server} is not installed: pip install "{extra}"'
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert server in extras
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("installed", "is_said"),
+    [
+        pytest.param([], True, id="neither"),
+        pytest.param(["wsproto"], False, id="wsproto"),
+        pytest.param(["websockets"], False, id="websockets"),
+    ],
+)
+def test_uvicorn_without_websockets(
+    installed: list[str], is_said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runworkflows, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr("uvicorn.Server.run", lambda server: None)
+    monkeypatch.setattr(runworkflows.signal, "signal", lambda number, handler: None)
+
+    call_command("runworkflows", port=free_port(), server="uvicorn")
+
+    assert ("serves no WebSockets" in capsys.readouterr().err) == is_said

@@ -13,6 +13,7 @@ import sys
 import threading
 from argparse import ArgumentParser
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
@@ -125,7 +126,10 @@ class Command(BaseCommand):
         try:
             import uvicorn
         except ImportError:
-            raise CommandError("uvicorn is not installed: pip install uvicorn") from None
+            raise CommandError(_not_installed("uvicorn")) from None
+        if not (find_spec("websockets") or find_spec("wsproto")):
+            message = f"uvicorn serves no WebSockets without a package for them: {_install('uvicorn')}"
+            self.stderr.write(self.style.WARNING(message))
 
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -153,7 +157,7 @@ class Command(BaseCommand):
             from granian import Granian
             from granian.constants import Interfaces
         except ImportError:
-            raise CommandError("granian is not installed: pip install granian") from None
+            raise CommandError(_not_installed("granian")) from None
         module, _, name = settings.ASGI_APPLICATION.rpartition(".")
         server = Granian(
             f"{module}:{name}",
@@ -187,6 +191,14 @@ def _cannot_listen(host: str, port: int, error: OSError | None = None) -> str:
     if error is None or error.errno == errno.EADDRINUSE:
         return f"Port {port} on {host} is in use: stop what listens there, or choose another one with --port"
     return f"Cannot listen on {host}, port {port} ({error.strerror}): choose others with --host and --port"
+
+
+def _install(server: str) -> str:
+    return f'pip install "django-workflow-server[{server}]"'
+
+
+def _not_installed(server: str) -> str:
+    return f"{server} is not installed: {_install(server)}"
 
 
 def _message_size() -> int:
