@@ -14,6 +14,7 @@ E010    ASGI_APPLICATION is missing
 E011    ASGI_APPLICATION is Django's own, without ours around it
 E012    an authentication, permission or throttling class cannot be imported, or is none
 E013    the API is open to everybody, and DEBUG is off
+E014    the database is in one connection's memory
 W001    SQLite begins transactions in a way that fails when several processes write
 W002    a workflow stores pickles
 W003    two events of a workflow have the same name
@@ -35,6 +36,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 from django.utils.version import get_version_tuple
@@ -91,18 +93,23 @@ def check_daphne(**kwargs: Any) -> list[CheckMessage]:
     return [_error("E009", f"Daphne {found} has known vulnerabilities.", hint)]
 
 
-@register(TAG)
-def check_database(**kwargs: Any) -> list[CheckMessage]:
+def _connection() -> BaseDatabaseWrapper | None:
+    """Return the connection, which need not be open, to the database of the runs; None when there is none."""
     if conf.problems():
-        return []
-    alias = conf.get().DATABASE
+        return None
     try:
-        connection = connections[alias]
+        return connections[conf.get().DATABASE]
     except Exception:
         # Django says itself what is wrong with the database's settings.
+        return None
+
+
+@register(TAG)
+def check_database(**kwargs: Any) -> list[CheckMessage]:
+    connection = _connection()
+    if connection is None or connection.vendor != "sqlite":
         return []
-    if connection.vendor != "sqlite":
-        return []
+    alias = connection.alias
     mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or "DEFERRED"
     if mode.upper() in ("IMMEDIATE", "EXCLUSIVE"):
         return []
@@ -113,6 +120,25 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
             'writes fails with "database is locked" when another process has written meanwhile.',
             f'Set DATABASES[{alias!r}]["OPTIONS"] = {{"transaction_mode": "IMMEDIATE", "timeout": 20}}. '
             "(The process that executes runs does so by itself; this is about the site's other connections.)",
+        )
+    ]
+
+
+# Not for every command: Django's test runner puts the database into memory, and serves nobody.
+@register(TAG, SERVING_TAG, deploy=True)
+def check_memory(**kwargs: Any) -> list[CheckMessage]:
+    connection = _connection()
+    if connection is None or connection.vendor != "sqlite":
+        return []
+    name = str(connection.settings_dict["NAME"])
+    if ":memory:" not in name and "mode=memory" not in name:
+        return []
+    return [
+        _error(
+            "E014",
+            f"The SQLite database {connection.alias!r} is in memory ({name!r}): runs end with the process, and "
+            "no other thread or process sees the same database.",
+            f'Set DATABASES[{connection.alias!r}]["NAME"] to a file on a local disk.',
         )
     ]
 

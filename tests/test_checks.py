@@ -141,7 +141,7 @@ def test_manage_py_check_runs_them(tmp_path: Path) -> None:
 def test_every_id_is_described() -> None:
     described = {line.split()[0] for line in str(checks.__doc__).splitlines() if line[:2] in ("E0", "W0")}
 
-    assert described == {f"E{n:03}" for n in range(1, 14)} | {"W001", "W002", "W003", "W004"}
+    assert described == {f"E{n:03}" for n in range(1, 15)} | {"W001", "W002", "W003", "W004"}
 
 
 # --- settings ------------------------------------------------------------------------------------------
@@ -206,6 +206,25 @@ def test_sqlite_needs_immediate_transactions(
     monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", options)
 
     assert ids() == expected
+
+
+@pytest.mark.skipif(connections["default"].vendor != "sqlite", reason="about SQLite")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (":memory:", ["E014"]),
+        ("file::memory:?cache=shared", ["E014"]),
+        ("file:runs?mode=memory&cache=shared", ["E014"]),
+        ("memory.sqlite3", []),
+        (Path("memory.sqlite3"), []),
+    ],
+)
+def test_sqlite_must_be_a_file(monkeypatch: pytest.MonkeyPatch, name: Any, expected: list[str]) -> None:
+    monkeypatch.setitem(connections["default"].settings_dict, "NAME", name)
+
+    assert ids() == expected
+    # Where a site's tests run, it is there on purpose.
+    assert django_checks.run_checks(tags=[checks.TAG]) == []
 
 
 # --- workflows -----------------------------------------------------------------------------------------

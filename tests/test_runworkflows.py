@@ -7,12 +7,15 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
 
 from django_workflows.management.commands import runworkflows
+from tests import servers
 from tests.servers import HOST, ROOT, Database, free_port
 
 SITE = "tests.wire.site"
@@ -24,6 +27,67 @@ def taken() -> Iterator[int]:
     """A port on which something listens."""
     with socket.create_server((HOST, 0)) as other:
         yield other.getsockname()[1]
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    with Database() as database:
+        yield database
+
+
+def run(
+    database: Database,
+    *arguments: str,
+    site: str = SITE,
+    program: Sequence[str] = ("manage.py",),
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command, which ends by itself."""
+    return subprocess.run(
+        [sys.executable, *program, "runworkflows", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": site, **database.environment, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+# --- the database ----------------------------------------------------------------------------------------
+
+
+def test_a_database_without_our_tables(database: Database) -> None:
+    servers.manage("migrate", "django_workflows", "0001", environment=database.environment)
+
+    done = run(database)
+
+    assert done.returncode == 1
+    assert "lacks migrations of django_workflows (0002_" in done.stderr
+    assert "manage.py migrate" in done.stderr
+    assert "Workflows" not in done.stdout
+
+
+def test_a_database_without_the_tables_of_others_is_served(database: Database) -> None:
+    servers.manage("migrate", "sessions", "zero", environment=database.environment)
+
+    # It comes as far as to the port.
+    with socket.create_server((HOST, 0)) as other:
+        done = run(database, "--port", str(other.getsockname()[1]))
+
+    assert "unapplied migration(s)" in done.stdout
+    assert "is in use" in done.stderr
+
+
+@pytest.mark.skipif(connections["default"].vendor != "sqlite", reason="about SQLite")
+def test_a_database_in_memory(database: Database, tmp_path: Path) -> None:
+    source = "from tests.settings import *\nDATABASES['default']['NAME'] = ':memory:'\n"
+    (tmp_path / "forgetful_site.py").write_text(source)
+
+    done = run(database, site="forgetful_site", PYTHONPATH=str(tmp_path))
+
+    assert done.returncode == 1
+    assert "django_workflows.E014" in done.stderr
+    assert "migrate" not in done.stderr, "it would not help"
 
 
 # --- the address -----------------------------------------------------------------------------------------
@@ -58,16 +122,8 @@ execute_from_command_line()
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_port_that_another_takes_meanwhile(server: str, taken: int) -> None:
-    with Database() as database:
-        done = subprocess.run(
-            [sys.executable, "-c", WITHOUT_A_LOOK, "runworkflows", "--port", str(taken), "--server", server],
-            cwd=ROOT,
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": SITE, **database.environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+def test_a_port_that_another_takes_meanwhile(server: str, taken: int, database: Database) -> None:
+    done = run(database, "--port", str(taken), "--server", server, program=("-c", WITHOUT_A_LOOK))
 
     assert done.returncode != 0, done.stderr
     assert "http://" not in done.stdout

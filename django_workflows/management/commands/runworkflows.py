@@ -18,7 +18,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.migrations.executor import MigrationExecutor
 from django.urls import NoReverseMatch, reverse
 
 from django_workflows import checks, conf, registry, relay
@@ -58,8 +59,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.check_migrations()
         self.check(tags=[checks.SERVING_TAG], include_deployment_checks=True)
+        _check_tables()
+        self.check_migrations()
         # This thread is the server's from here on, and asks the database nothing more.
         connections.close_all()
         host, port, server = options["host"], options["port"], options["server"]
@@ -170,6 +172,20 @@ class Command(BaseCommand):
         )
         server.on_startup(listening)
         server.serve()
+
+
+def _check_tables() -> None:
+    """Raise CommandError unless the app's tables are as this version of it needs them."""
+    alias = conf.get().DATABASE
+    executor = MigrationExecutor(connections[alias])
+    leaves = [key for key in executor.loader.graph.leaf_nodes() if key[0] == "django_workflows"]
+    missing = [one.name for one, _ in executor.migration_plan(leaves) if one.app_label == "django_workflows"]
+    if missing:
+        option = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
+        raise CommandError(
+            f"The database {alias!r} lacks migrations of django_workflows ({', '.join(missing)}): "
+            f"run manage.py migrate{option}"
+        )
 
 
 def _check_address(host: str, port: int) -> None:
