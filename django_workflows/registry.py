@@ -7,8 +7,10 @@ which is imported on first use. Workflows are built once for each process, on fi
 from __future__ import annotations
 
 import re
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -76,16 +78,20 @@ class Problem:
         name: the name that it should be served by; empty when it is an app's whole ``workflows.py``.
         message: what was found.
         hint: what to do.
+        is_repeated: whether another problem says the same of what both have in common.
     """
 
     id: str
     name: str
     message: str
     hint: str
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True)
 class _Registration:
+    # The name of the module that has registered it.
+    module: str
     source: Source
     additional_events: tuple[Any, ...]
     permission_classes: tuple[Any, ...]
@@ -95,6 +101,8 @@ class _Registration:
 class _Loaded:
     served: dict[str, Served]
     problems: list[Problem]
+    # Modules whose import has failed, and why.
+    broken: dict[str, Exception]
 
 
 _registrations: dict[str, _Registration] = {}
@@ -122,12 +130,14 @@ def register(
     if not isinstance(name, str):
         raise TypeError(f'expected a name, as in @register("greet"), got {name!r}')
     events, permissions = tuple(additional_events), tuple(permission_classes)
+    # Not that of what is registered, which may be defined elsewhere.
+    module = sys._getframe(1).f_globals.get("__name__", "")
 
     def decorate(source: S) -> S:
         known = _registrations.get(name)
         if known is not None and known.source is not source:
             _registered_twice.add(name)
-        _registrations[name] = _Registration(source, events, permissions)
+        _registrations[name] = _Registration(module, source, events, permissions)
         forget()
         return source
 
@@ -185,7 +195,7 @@ def guarded() -> list[str]:
 
 def problems() -> list[Problem]:
     """Return why something that is configured cannot be served; empty when all can."""
-    return list(_load().problems)
+    return [problem for problem in _load().problems if not problem.is_repeated]
 
 
 def forget() -> None:
@@ -204,9 +214,10 @@ def _load() -> _Loaded:
         if _loaded is not None:
             return _loaded
         entries = conf.get().WORKFLOWS
-        loaded = _Loaded({}, _discover())
+        broken = _discover()
+        loaded = _Loaded({}, [_broken_module(name, error) for name, error in broken.items()], broken)
         for name, entry in entries.items():
-            _add(loaded, name, _from_settings(entry))
+            _add(loaded, name, _from_settings(entry, broken))
         generation = _generation
         for name, registration in list(_registrations.items()):
             if name in entries:
@@ -223,32 +234,54 @@ def _load() -> _Loaded:
         return loaded
 
 
-def _discover() -> list[Problem]:
-    """Import every app's ``workflows.py``, so that its @register decorators run; returns what went wrong."""
-    problems = []
+def _discover() -> dict[str, Exception]:
+    """Import every app's ``workflows.py``, so that its @register decorators run; returns those that failed."""
+    broken: dict[str, Exception] = {}
     for app in apps.get_app_configs():
         if app.module is None or not module_has_submodule(app.module, "workflows"):
             continue
+        name = f"{app.name}.workflows"
         try:
-            import_module(f"{app.name}.workflows")
+            with _importing():
+                import_module(name)
         except Exception as error:
-            problems.append(
-                Problem(
-                    "E002",
-                    "",
-                    f"{app.name}.workflows cannot be imported ({type(error).__name__}: {error})",
-                    "Correct the module.",
-                )
-            )
-    return problems
+            broken[name] = error
+    return broken
+
+
+def _broken_module(name: str, error: Exception) -> Problem:
+    message = f"{name} cannot be imported ({type(error).__name__}: {error})"
+    return Problem("E002", "", message, "Correct the module.")
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Forget what was registered by modules whose import has failed in the block.
+
+    They are executed anew when somebody else imports them, and register the same names again.
+    """
+    before, twice = dict(_registrations), set(_registered_twice)
+    try:
+        yield
+    except Exception:
+        for name, registration in list(_registrations.items()):
+            if registration is before.get(name) or registration.module in sys.modules:
+                continue
+            if name in before:
+                _registrations[name] = before[name]
+            else:
+                del _registrations[name]
+            if name not in twice:
+                _registered_twice.discard(name)
+        raise
 
 
 # What stands for a workflow, and its additional events.
 _Sources = Callable[[], tuple[Any, Iterable[Any]]]
 
 
-def _from_settings(entry: conf.WorkflowEntry) -> _Sources:
-    return lambda: (_import(entry.workflow), [_import(path) for path in entry.additional_events])
+def _from_settings(entry: conf.WorkflowEntry, broken: Mapping[str, Exception]) -> _Sources:
+    return lambda: (_import(entry.workflow, broken), [_import(path, broken) for path in entry.additional_events])
 
 
 def _from_registration(registration: _Registration) -> _Sources:
@@ -270,7 +303,9 @@ def _add(loaded: _Loaded, name: str, sources: _Sources) -> None:
         workflow, events = sources()
         loaded.served[name] = Served(name, _build(workflow), tuple(_event_class(event) for event in events))
     except _Refused as refused:
-        loaded.problems.append(Problem(refused.id, name, str(refused), refused.hint))
+        # Whatever is named in a module that cannot be imported fails alike, and the module's own problem says why.
+        is_repeated = refused.__cause__ in loaded.broken.values()
+        loaded.problems.append(Problem(refused.id, name, str(refused), refused.hint, is_repeated))
 
 
 class _Refused(Exception):
@@ -280,9 +315,13 @@ class _Refused(Exception):
         self.hint = hint
 
 
-def _import(path: str) -> Any:
+def _import(path: str, broken: Mapping[str, Exception]) -> Any:
     try:
-        return import_string(path)
+        if (known := broken.get(path.rpartition(".")[0])) is not None:
+            # It would only be executed once more.
+            raise known
+        with _importing():
+            return import_string(path)
     except Exception as error:
         raise _Refused(
             "E002",

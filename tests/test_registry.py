@@ -242,6 +242,41 @@ def test_a_broken_workflows_py_hinders_no_other(install: Callable[[str], str]) -
     assert f"{broken}.workflows cannot be imported (ModuleNotFoundError" in problem.message
 
 
+def test_a_broken_workflows_py_is_one_problem_whoever_names_it(
+    settings: Any, install: Callable[[str], str]
+) -> None:
+    source = f"{REGISTERS}\nregister('instance')(Found())\nimport no_such_module"
+    # Imported by another one first, it is executed for each.
+    broken = f"app_with_workflows_{next(_app_numbers) + 2}"
+    importing = install(f"import {broken}.workflows")
+    assert install(source) == broken
+    serve(settings, **{name: f"{broken}.workflows.Found" for name in ("first", "second")})
+
+    said = [(problem.id, problem.name, problem.message.split()[0]) for problem in registry.problems()]
+    assert said == [("E002", "", f"{name}.workflows") for name in (importing, broken)]
+    assert registry.names() == []
+    with pytest.raises(ImproperlyConfigured, match=r"'first'.*no_such_module"):
+        registry.get("first")
+
+
+def test_what_a_broken_module_has_imported_stays(settings: Any, install: Callable[[str], str]) -> None:
+    whole = install(REGISTERS)
+    broken = install(f"{REGISTERS.replace('found', 'lost')}\nimport {whole}.workflows, no_such_module")
+    # First, so that it is what imports the other.
+    settings.INSTALLED_APPS = [broken, *[app for app in settings.INSTALLED_APPS if app != broken]]
+
+    assert registry.names() == ["found"]
+    assert [problem.id for problem in registry.problems()] == ["E002"]
+
+
+def test_a_broken_module_takes_no_name_from_another(install: Callable[[str], str]) -> None:
+    whole = install(REGISTERS)
+    install(f"{REGISTERS}\nimport no_such_module")
+
+    assert type(registry.get("found").workflow) is sys.modules[f"{whole}.workflows"].Found
+    assert [problem.id for problem in registry.problems()] == ["E002"]
+
+
 def test_a_registered_class_stays_what_it_is() -> None:
     assert registry.register("greet")(Greeting) is Greeting
     assert isinstance(registry.get("greet").workflow, Greeting)
