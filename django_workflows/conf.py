@@ -15,16 +15,15 @@ from django.core.signals import setting_changed
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 
-def _number_not_bool(value: Any) -> Any:
-    """Refuse True and False where a number is meant: pydantic would read them as 1 and 0."""
-    if isinstance(value, bool):
-        raise ValueError("expected a number, not a boolean")
-    return value
+def _list(value: Any) -> Any:
+    """Take a list for the tuple that is kept of it."""
+    return tuple(value) if isinstance(value, list) else value
 
 
-Seconds = Annotated[float, BeforeValidator(_number_not_bool), Field(gt=0, allow_inf_nan=False)]
-Delay = Annotated[float, BeforeValidator(_number_not_bool), Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_number_not_bool), Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Delay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(_list)]
 
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -57,24 +56,21 @@ class WorkflowEntry(BaseModel):
     workflow: str
     # Dotted paths to Event classes that are sent from outside or written to the stream without
     # appearing in a step's signature.
-    additional_events: tuple[str, ...] = ()
+    additional_events: Paths = ()
     # Dotted paths of permission classes that are asked about this workflow and its runs, after the site's.
-    permission_classes: tuple[str, ...] = ()
+    permission_classes: Paths = ()
 
 
 def _entry(value: Any) -> Any:
     """Read the short form (a dotted path) as the long one."""
-    if isinstance(value, str):
-        return {"workflow": value}
-    if isinstance(value, dict):
-        return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
-    return value
+    return {"workflow": value} if isinstance(value, str) else value
 
 
 class Settings(BaseModel):
-    """``DJANGO_WORKFLOWS`` with defaults; a key that is not here is a misconfiguration."""
+    """``DJANGO_WORKFLOWS`` with defaults; another key, or a value of another type, is a misconfiguration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: text from the environment is converted where it is read, by who knows what it may be.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     # What is served: name in the URL -> dotted path, or {"workflow": path, "additional_events": [paths],
     # "permission_classes": [paths]}.
@@ -86,13 +82,13 @@ class Settings(BaseModel):
     # Seconds of silence after which an SSE stream sends a comment; None sends none.
     SSE_HEARTBEAT_INTERVAL: Seconds | None = 25.0
     # Seconds to wait before each retry of a failed write; after the last one the run is let go.
-    PERSISTENCE_BACKOFF: tuple[Delay, ...] = (0.5, 3.0)
+    PERSISTENCE_BACKOFF: Annotated[tuple[Delay, ...], BeforeValidator(_list)] = (0.5, 3.0)
     # Whether a start may bring a serialized Context along (it can set a run's whole internal state).
     ACCEPT_CONTEXT_API: bool = False
     # Dotted paths of DRF classes; None takes the site's REST_FRAMEWORK defaults.
-    AUTHENTICATION_CLASSES: tuple[str, ...] | None = None
-    PERMISSION_CLASSES: tuple[str, ...] | None = None
-    THROTTLE_CLASSES: tuple[str, ...] | None = None
+    AUTHENTICATION_CLASSES: Paths | None = None
+    PERMISSION_CLASSES: Paths | None = None
+    THROTTLE_CLASSES: Paths | None = None
     # Whether this process executes runs; False only serves and leaves them to workers.
     EXECUTE: bool = True
     # Whether the debugger's page is served, at the root of the include prefix.
@@ -183,11 +179,29 @@ def _channel_layers() -> dict[str, Any]:
     return getattr(settings, "CHANNEL_LAYERS", None) or {}
 
 
+# What pydantic calls a type -> what it is in a settings file.
+_EXPECTED = {
+    "bool_type": "True or False",
+    "dict_type": "a dictionary",
+    "float_type": "a number",
+    "int_type": "an integer",
+    "model_type": "a dotted path or a dictionary",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+
+
 def _sentence(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
-        return f"{where}: unknown key; known are {', '.join(Settings.model_fields)}"
-    return f"{where}: {item['msg']}, got {item['input']!r}"
+    loc, kind, got = item["loc"], item["type"], item["input"]
+    where = ".".join(str(part) for part in loc)
+    if kind == "extra_forbidden":
+        model = Settings if len(loc) == 1 else WorkflowEntry
+        return f"{where}: unknown key; known are {', '.join(model.model_fields)}"
+    if kind == "missing":
+        return f"{where}: missing"
+    if kind in _EXPECTED:
+        return f"{where}: expected {_EXPECTED[kind]}, got {got!r}"
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}, got {got!r}"
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

@@ -50,25 +50,35 @@ def test_a_path_is_the_short_form_of_an_entry(settings: Any) -> None:
         (None, "expected a dictionary, got NoneType"),
         (["WORKFLOWS"], "expected a dictionary, got list"),
         ({"WORKFLOW": {}}, "WORKFLOW: unknown key; known are WORKFLOWS, DATABASE"),
-        ({"WORKFLOWS": []}, "WORKFLOWS: "),
-        ({"WORKFLOWS": {"greet": 3}}, "WORKFLOWS.greet: "),
-        ({"WORKFLOWS": {"greet": {"workflow": "a.B", "extra": 1}}}, "WORKFLOWS.greet.extra: "),
-        ({"WORKFLOWS": {"greet": {"additional_events": []}}}, "WORKFLOWS.greet.workflow: "),
-        ({"WORKFLOWS": {"greet": {"workflow": "a.B", "additional_events": "a.C"}}}, "WORKFLOWS.greet.additional"),
+        ({"WORKFLOWS": []}, "WORKFLOWS: expected a dictionary, got []"),
+        ({"WORKFLOWS": {"greet": 3}}, "WORKFLOWS.greet: expected a dotted path or a dictionary, got 3"),
+        (
+            {"WORKFLOWS": {"greet": {"workflow": "a.B", "additional_event": []}}},
+            "WORKFLOWS.greet.additional_event: unknown key; known are workflow, additional_events, permission",
+        ),
+        ({"WORKFLOWS": {"greet": {"additional_events": []}}}, "WORKFLOWS.greet.workflow: missing"),
+        (
+            {"WORKFLOWS": {"greet": {"workflow": "a.B", "additional_events": "a.C"}}},
+            "WORKFLOWS.greet.additional_events: expected a list, got 'a.C'",
+        ),
         ({"DATABASE": "runs"}, "DATABASE: 'runs' is not an alias of settings.DATABASES"),
         ({"CHANNEL_LAYER": "hints"}, "CHANNEL_LAYER: 'hints' is not an alias of settings.CHANNEL_LAYERS"),
-        ({"CHANNEL_LAYER": 3}, "CHANNEL_LAYER: "),
+        ({"CHANNEL_LAYER": 3}, "CHANNEL_LAYER: expected text, got 3"),
         ({"IDLE_TIMEOUT": 0}, "IDLE_TIMEOUT: "),
         ({"IDLE_TIMEOUT": True}, "IDLE_TIMEOUT: "),
         ({"IDLE_TIMEOUT": float("inf")}, "IDLE_TIMEOUT: "),
-        ({"LEASE_TIMEOUT": None}, "LEASE_TIMEOUT: "),
+        ({"LEASE_TIMEOUT": None}, "LEASE_TIMEOUT: expected a number, got None"),
+        ({"LEASE_TIMEOUT": "15"}, "LEASE_TIMEOUT: expected a number, got '15'"),
+        ({"EXECUTE": "0"}, "EXECUTE: expected True or False, got '0'"),
         ({"SSE_HEARTBEAT_INTERVAL": "often"}, "SSE_HEARTBEAT_INTERVAL: "),
-        ({"PERSISTENCE_BACKOFF": 3}, "PERSISTENCE_BACKOFF: "),
+        ({"PERSISTENCE_BACKOFF": 3}, "PERSISTENCE_BACKOFF: expected a list, got 3"),
         ({"PERSISTENCE_BACKOFF": [-1]}, "PERSISTENCE_BACKOFF.0: "),
         ({"PERSISTENCE_BACKOFF": [True]}, "PERSISTENCE_BACKOFF.0: "),
         ({"THREADS": 0}, "THREADS: "),
-        ({"THREADS": True}, "THREADS: "),
-        ({"PERMISSION_CLASSES": "a.B"}, "PERMISSION_CLASSES: "),
+        ({"THREADS": True}, "THREADS: expected an integer, got True"),
+        ({"THREADS": "8"}, "THREADS: expected an integer, got '8'"),
+        ({"PERMISSION_CLASSES": "a.B"}, "PERMISSION_CLASSES: expected a list, got 'a.B'"),
+        ({"RETENTION": "30"}, "RETENTION: expected a number with a unit"),
         ({"SQLITE_SYNCHRONOUS": "OFF"}, "SQLITE_SYNCHRONOUS: "),
     ],
 )
@@ -79,6 +89,18 @@ def test_what_does_not_validate_is_said_by_its_key(settings: Any, setting: Any, 
     assert problem.startswith(expected)
     with pytest.raises(ImproperlyConfigured, match="DJANGO_WORKFLOWS"):
         conf.get()
+
+
+def test_lists_may_be_tuples_and_numbers_of_seconds_whole(settings: Any) -> None:
+    settings.DJANGO_WORKFLOWS = {
+        "PERSISTENCE_BACKOFF": [1, 2.5],
+        "PERMISSION_CLASSES": ("a.B",),
+        "LEASE_TIMEOUT": 15,
+    }
+
+    assert conf.get().PERSISTENCE_BACKOFF == (1.0, 2.5)
+    assert conf.get().PERMISSION_CLASSES == ("a.B",)
+    assert conf.get().LEASE_TIMEOUT == 15.0
 
 
 def test_every_problem_is_said(settings: Any) -> None:

@@ -288,15 +288,13 @@ def _words(schema: dict[str, Any]) -> str:
         return " or ".join(_words(choice) for choice in schema["anyOf"])
     if "enum" in schema:
         return " or ".join(f'`"{value}"`' for value in schema["enum"])
-    bounds = "".join(
-        f" {sign} {schema[key]}" for key, sign in (("exclusiveMinimum", ">"), ("minimum", "≥")) if key in schema
-    )
     if schema.get("format") == "duration":
         return "length of time"
     plain = {"null": "`None`", "object": "dictionary", "boolean": "`True` or `False`", "string": "text"}
     if schema["type"] == "array":
         return f"list of {_words(schema['items'])}"
-    return plain.get(schema["type"], schema["type"]) + bounds
+    # The bounds are those of all numbers of a kind, and have a sentence below the table.
+    return plain.get(schema["type"], schema["type"])
 
 
 def test_the_settings_page_lists_every_setting() -> None:
