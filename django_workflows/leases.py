@@ -77,6 +77,11 @@ def silent(timeout: timedelta) -> list[Worker]:
     return list(_workers().filter(heartbeat_at__lt=DatabaseNow() - timeout))
 
 
+def is_somebody_alive(timeout: timedelta) -> bool:
+    """Tell whether a worker has sent a heartbeat within ``timeout``."""
+    return _workers().filter(heartbeat_at__gte=DatabaseNow() - timeout).exists()
+
+
 def colleagues(worker: int) -> list[Worker]:
     """Return all other workers."""
     return list(_workers().exclude(pk=worker))

@@ -32,6 +32,7 @@ from django_workflows import (
     registry,
     retention,
     serialization,
+    unattended,
     watch,
 )
 from django_workflows.exceptions import (
@@ -87,6 +88,7 @@ def start(
     request = _prepare(workflow, start_event, handler_id, owner, key)
     handler = handlers.start(request)
     transaction.on_commit(notify.mail, using=database.alias())
+    transaction.on_commit(unattended.look, using=database.alias())
     return handler
 
 
@@ -200,8 +202,14 @@ async def abegin(request: Start) -> Handler:
     if current is not None and current.is_here:
         request.worker = current.worker
         return await current.begin(request)
-    handler = await _in_thread(handlers.start, request)
+    handler = await _in_thread(_begin_elsewhere, request)
     notify.mail()
+    return handler
+
+
+def _begin_elsewhere(request: Start) -> Handler:
+    handler = handlers.start(request)
+    unattended.look()
     return handler
 
 

@@ -29,7 +29,7 @@ LAYERS = [
     ["notify"],
     ["relay"],
     ["runtime"],
-    ["watch"],
+    ["watch", "unattended"],
     ["service"],
     ["stream"],
     ["api"],

@@ -52,6 +52,15 @@ def test_a_worker_enlists_once() -> None:
     assert Worker.objects.count() == 1
 
 
+def test_somebody_is_alive_whose_heartbeat_is_young() -> None:
+    assert not leases.is_somebody_alive(timedelta(seconds=90))
+
+    a_worker(silent_for=timedelta(minutes=1))
+
+    assert leases.is_somebody_alive(timedelta(seconds=90))
+    assert not leases.is_somebody_alive(timedelta(seconds=30))
+
+
 def test_a_heartbeat_keeps_a_worker_from_being_silent() -> None:
     worker = a_worker(silent_for=timedelta(minutes=1))
     assert leases.silent(timedelta(seconds=30)) == [worker]
