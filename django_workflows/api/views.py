@@ -370,9 +370,12 @@ class SocketView(WorkflowsView):
     """The handshake of ``WS /ws/events/{handler_id}``, which the gate sends through Django as a GET."""
 
     def get(self, request: Request, handler_id: str) -> HttpResponse:
-        if SOCKET not in getattr(request._request, "scope", {}):
+        scope = getattr(request._request, "scope", None)
+        if scope is None or SOCKET not in scope:
             response = _json({"detail": "This is a WebSocket: connect with ws:// or wss://"}, status=426)
-            response["Upgrade"] = "websocket"
+            if scope is not None:
+                # WSGI leaves this header to the server, which fails when the application sets it.
+                response["Upgrade"] = "websocket"
             return response
         after = _after_sequence(request)
         handler = self.handler(handler_id)

@@ -70,3 +70,13 @@ def test_beside_a_worker(database: Database, tmp_path: Path) -> None:
         assert found.status_code == 200
         assert found.json()["status"] == "completed"
         assert WARNING not in server.output
+
+
+def test_an_ordinary_request_for_a_socket(database: Database, tmp_path: Path) -> None:
+    with under_wsgi(database, tmp_path) as server:
+        found = servers.get(f"{server.url}/ws/events/x")
+
+    assert found.status_code == 426
+    assert "WebSocket" in found.json()["detail"]
+    # To set it is the server's business there.
+    assert "upgrade" not in found.headers
