@@ -15,10 +15,13 @@ E011    ASGI_APPLICATION is Django's own, without ours around it
 E012    an authentication, permission or throttling class cannot be imported, or is none
 E013    the API is open to everybody, and DEBUG is off
 E014    the database is in one connection's memory
+E015    ASGI_APPLICATION names what is not there
 W001    SQLite begins transactions in a way that fails when several processes write
 W002    a workflow stores pickles
 W003    two events of a workflow have the same name
 W004    the channel layer for hints reaches no other process
+W005    a setting is called almost like DJANGO_WORKFLOWS
+W006    PostgreSQL's connections are kept open, and leak from async views
 ======  ===========================================================================
 
 No check queries the database, and none raises: what one of them reports may be why another cannot look.
@@ -26,6 +29,7 @@ No check queries the database, and none raises: what one of them reports may be 
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -69,6 +73,19 @@ def _warning(id: str, message: str, hint: str) -> Warning:
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     hint = "Correct DJANGO_WORKFLOWS in the settings; nothing is served before."
     return [_error("E001", f"DJANGO_WORKFLOWS: {problem}.", hint) for problem in conf.problems()]
+
+
+@register(TAG)
+def check_setting_names(**kwargs: Any) -> list[CheckMessage]:
+    return [
+        _warning(
+            "W005",
+            f"The setting {name} is read by nobody.",
+            "Everything is set in one dictionary, DJANGO_WORKFLOWS.",
+        )
+        for name in dir(settings)
+        if name.startswith("DJANGO_WORKFLOW") and name != "DJANGO_WORKFLOWS"
+    ]
 
 
 @register(TAG)
@@ -139,6 +156,25 @@ def check_memory(**kwargs: Any) -> list[CheckMessage]:
             f"The SQLite database {connection.alias!r} is in memory ({name!r}): runs end with the process, and "
             "no other thread or process sees the same database.",
             f'Set DATABASES[{connection.alias!r}]["NAME"] to a file on a local disk.',
+        )
+    ]
+
+
+@register(TAG, deploy=True)
+def check_persistent_connections(**kwargs: Any) -> list[CheckMessage]:
+    connection = _connection()
+    if connection is None or connection.vendor != "postgresql":
+        return []
+    age = connection.settings_dict["CONN_MAX_AGE"]
+    if age == 0:
+        return []
+    return [
+        _warning(
+            "W006",
+            f"Connections to the database {connection.alias!r} are kept open (CONN_MAX_AGE is {age}): under ASGI, "
+            "those of the site's async views are never closed.",
+            f'Set DATABASES[{connection.alias!r}]["CONN_MAX_AGE"] to 0; the pool in OPTIONS keeps them too. '
+            "Silence django_workflows.W006 when the site has no async views, or is served by WSGI.",
         )
     ]
 
@@ -231,14 +267,26 @@ def check_asgi_application(**kwargs: Any) -> list[CheckMessage]:
         return [_error("E010", "ASGI_APPLICATION is not set.", hint)]
     try:
         application = import_string(path)
-    except Exception:
-        # The server says so, with a traceback.
-        return []
+    except Exception as error:
+        if not _is_not_there(path, error):
+            # The module is broken: the server says so, with a traceback.
+            return []
+        hint = 'Name the application of the site\'s asgi.py, as in "mysite.asgi.application".'
+        return [_error("E015", f"ASGI_APPLICATION names what is not there: {path!r} ({error}).", hint)]
     if type(_inside(application)) is not ASGIHandler:
         # Ours, or something around it that we do not know.
         return []
     message = f"{path} is Django's own ASGI application: it neither executes runs nor streams their events."
     return [_error("E011", message, remedy)]
+
+
+def _is_not_there(path: Any, error: Exception) -> bool:
+    """Tell whether a dotted path could not be imported because it is none, or leads to no module or attribute."""
+    module = str(path).rpartition(".")[0]
+    if isinstance(error, ModuleNotFoundError):
+        # Not another one, which the module imports.
+        return f"{module}.".startswith(f"{error.name}.")
+    return not module or module in sys.modules
 
 
 def _inside(application: Any) -> Any:

@@ -141,7 +141,7 @@ def test_manage_py_check_runs_them(tmp_path: Path) -> None:
 def test_every_id_is_described() -> None:
     described = {line.split()[0] for line in str(checks.__doc__).splitlines() if line[:2] in ("E0", "W0")}
 
-    assert described == {f"E{n:03}" for n in range(1, 15)} | {"W001", "W002", "W003", "W004"}
+    assert described == {f"E{n:03}" for n in range(1, 16)} | {f"W{n:03}" for n in range(1, 7)}
 
 
 # --- settings ------------------------------------------------------------------------------------------
@@ -152,6 +152,14 @@ def test_settings_that_do_not_validate(settings: Any) -> None:
 
     assert ids() == ["E001", "E001"]
     assert all(message.hint for message in messages())
+
+
+@pytest.mark.parametrize("name", ["DJANGO_WORKFLOW", "DJANGO_WORKFLOWS_EXECUTE"])
+def test_a_setting_that_nobody_reads(settings: Any, name: str) -> None:
+    setattr(settings, name, {"EXECUTE": False})
+
+    assert only_message().id == "django_workflows.W005"
+    assert name in only_message().msg
 
 
 def test_a_database_alias_that_is_none(settings: Any) -> None:
@@ -224,6 +232,27 @@ def test_sqlite_must_be_a_file(monkeypatch: pytest.MonkeyPatch, name: Any, expec
 
     assert ids() == expected
     # Where a site's tests run, it is there on purpose.
+    assert django_checks.run_checks(tags=[checks.TAG]) == []
+
+
+@pytest.mark.parametrize(
+    ("vendor", "age", "expected"),
+    [
+        ("postgresql", 0, []),
+        ("postgresql", 60, ["W006"]),
+        # Without end.
+        ("postgresql", None, ["W006"]),
+        ("mysql", 60, []),
+    ],
+)
+def test_connections_that_are_kept_open(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, age: int | None, expected: list[str]
+) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", vendor)
+    monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", age)
+
+    assert ids() == expected
+    # Somebody who is developing need not hear it.
     assert django_checks.run_checks(tags=[checks.TAG]) == []
 
 
@@ -356,9 +385,23 @@ def test_an_asgi_application_that_we_do_not_know(
     assert ids() == []
 
 
-@pytest.mark.parametrize("path", ["nowhere.application", f"{__name__}.missing", "application", 3])
-def test_an_asgi_application_that_cannot_be_imported_is_left_to_the_server(settings: Any, path: Any) -> None:
+@pytest.mark.parametrize(
+    "path", ["nowhere.application", f"{__name__}.missing", "tests.nowhere.application", "application", 3]
+)
+def test_an_asgi_application_that_is_not_there(settings: Any, path: Any) -> None:
     settings.ASGI_APPLICATION = path
+
+    assert only_message().id == "django_workflows.E015"
+    assert repr(path) in only_message().msg
+
+
+@pytest.mark.parametrize("line", ["import no_such_module", "from tests import no_such_name", "1 / 0", "open()"])
+def test_an_asgi_module_that_is_broken_is_left_to_the_server(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    (tmp_path / "broken_asgi.py").write_text(line)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings.ASGI_APPLICATION = "broken_asgi.application"
 
     assert ids() == []
 
