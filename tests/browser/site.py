@@ -40,6 +40,7 @@ DJANGO_WORKFLOWS = {
         "talk": {"workflow": f"{_WORKFLOWS}.make_talk", "additional_events": [f"{_WORKFLOWS}.Progress"]},
         "order": f"{_WORKFLOWS}.OrderWorkflow",
         "party": f"{_WORKFLOWS}.Party",
+        "survey": f"{_WORKFLOWS}.SurveyWorkflow",
     },
     "AUTHENTICATION_CLASSES": [
         "rest_framework.authentication.SessionAuthentication",

@@ -60,7 +60,7 @@ def test_the_first_page_shows_the_workflows_that_are_served(page: Page) -> None:
 
     picker = page.get_by_role("navigation", name="Workflows")
     expect(picker.get_by_role("link")).to_have_text(
-        ["fan", "desk", "ask", "notes", "flaky", "sleep", "talk", "order", "party"]
+        ["fan", "desk", "ask", "notes", "flaky", "sleep", "talk", "order", "party", "survey"]
     )
     expect(page.get_by_role("heading", name="fan", level=1)).to_be_visible()
     expect(page.get_by_text("Does parts side by side").first).to_be_visible()

@@ -87,6 +87,71 @@ def test_what_is_missing_is_said_by_the_field_before_anything_is_sent(page: Page
     assert "run=" not in page.url
 
 
+def test_what_nobody_has_said_is_not_sent(page: Page, api: httpx.Client) -> None:
+    page.goto("?workflow=survey")
+    form = page.locator("form.wf-form")
+    message = "This is required."
+    form.get_by_role("group", name="Answers").get_by_role("button", name="Add").click()
+    for switch in ("Nick", "Certain"):
+        form.get_by_label(switch).check()
+    words = form.get_by_role("group", name="Words")
+    words.get_by_role("button", name="Add").click()
+    words.get_by_label("Name").fill("tea")
+    run = form.get_by_role("button", name="Run", exact=True)
+    run.click()
+
+    who = form.get_by_role("group", name="Who")
+    yes_or_no = [
+        form.get_by_role("radiogroup", name=re.compile(name)) for name in ("Open", "Adult", "Answers 1", "Certain")
+    ]
+    texts = [form.get_by_label("Title"), who.get_by_label("Name"), words.get_by_label("Value")]
+    for one in yes_or_no:
+        expect(one).to_have_attribute("aria-invalid", "true")
+        expect(one.get_by_label("Yes").or_(one.get_by_label("No")).and_(page.locator(":checked"))).to_have_count(0)
+    for field in [*yes_or_no, *texts]:
+        expect(field).to_have_accessible_description(message)
+    # A tick-box says no by itself where no is the default; who ticks that there is a nickname may leave it empty.
+    expect(form.get_by_label("Public")).not_to_be_checked()
+    expect(form.get_by_text(message)).to_have_count(len(yes_or_no) + len(texts))
+    assert "run=" not in page.url
+
+    for one, answer in zip(yes_or_no, ("No", "Yes", "No", "No"), strict=True):
+        one.get_by_label(answer).check()
+        expect(one).not_to_have_attribute("aria-invalid", "true")
+    for field in texts:
+        field.fill("a word")
+    run.click()
+
+    expect(facts(page)).to_contain_text("completed")
+    handler = page.url.partition("run=")[2].partition("&")[0]
+    assert api.get(f"/handlers/{handler}").json()["result"]["value"]["result"] == {
+        "title": "a word",
+        "open": False,
+        "public": False,
+        "answers": [False],
+        "who": {"name": "a word", "adult": True},
+        "nick": "",
+        "certain": False,
+        "words": {"tea": "a word"},
+    }
+
+
+def test_who_wants_an_empty_text_writes_it_as_json(page: Page) -> None:
+    page.goto("?workflow=survey")
+    form = page.locator("form.wf-form")
+    form.get_by_role("button", name="JSON").click()
+    text = page.get_by_label("JSON", exact=True)
+    text.fill('{"title": "", "open": true, "who": {"name": "Ada", "adult": true}}')
+    # The form keeps it.
+    form.get_by_role("button", name="Form").click()
+    expect(form.get_by_label("Title")).to_have_value("")
+    expect(form.get_by_role("radiogroup", name="Open").get_by_label("Yes")).to_be_checked()
+    form.get_by_role("button", name="Run", exact=True).click()
+
+    expect(facts(page)).to_contain_text("completed")
+    expect(page.get_by_role("region", name="Result")).to_contain_text('title: ""')
+
+
 def test_what_the_server_refuses_is_said_by_the_field(page: Page, watch: Watch) -> None:
     watch.allow("400")
     page.goto("?workflow=order")
@@ -271,7 +336,7 @@ def test_a_server_that_restarts_is_found_again(
     server.start()
     expect(facts(page)).to_contain_text("Live", timeout=30_000)
 
-    page.locator(".prompt").get_by_label("Approve").check()
+    page.locator(".prompt").get_by_label("Yes").check()
     page.get_by_role("button", name="Answer").click()
     expect(facts(page)).to_contain_text("completed")
     sequences = page.evaluate(
@@ -291,13 +356,28 @@ def test_a_question_and_its_form_come_up_by_themselves(page: Page, start: Start)
     expect(facts(page)).to_contain_text("waiting")
     expect(prompt.get_by_role("heading")).to_have_text("Publish “Tea”?")
     expect(prompt).to_contain_text("words: 3")
-    prompt.get_by_label("Approve").check()
+    prompt.get_by_label("Yes").check()
     prompt.get_by_label("Note").fill("well done")
     prompt.get_by_role("button", name="Answer").click()
 
     expect(page.get_by_text("Decision is sent")).to_be_visible()
     expect(prompt).to_be_hidden()
     expect(page.get_by_role("region", name="Result")).to_contain_text("well done")
+
+
+def test_an_answer_that_nobody_has_chosen_is_not_sent(page: Page, start: Start) -> None:
+    start("desk", "unchosen", title="Tea")
+    page.goto("?run=unchosen")
+    prompt = page.locator(".prompt")
+    prompt.get_by_role("button", name="Answer").click()
+
+    approve = prompt.get_by_role("radiogroup", name="Approve")
+    expect(approve).to_have_accessible_description("This is required.")
+    expect(approve.get_by_label("Yes")).to_be_focused()
+    expect(facts(page)).to_contain_text("waiting")
+    approve.get_by_label("No").check()
+    prompt.get_by_role("button", name="Answer").click()
+    expect(page.get_by_role("region", name="Result")).to_contain_text("approved: false")
 
 
 def test_the_prompt_of_a_plain_question_has_a_field_for_the_response(page: Page, start: Start) -> None:
@@ -344,7 +424,7 @@ def test_an_answer_that_cannot_be_sent_is_said_and_can_be_sent_again(
     start("desk", "offline", title="Tea")
     page.goto("?run=offline")
     prompt = page.locator(".prompt")
-    prompt.get_by_label("Approve").check()
+    prompt.get_by_label("Yes").check()
     context.set_offline(True)
     try:
         # What looks at the form before the server does has not been loaded yet.
@@ -377,7 +457,7 @@ def test_any_event_can_be_sent_from_the_tab(page: Page, start: Start) -> None:
 
     expect(panel.get_by_label("Event")).to_have_value("Decision")
     panel.get_by_label("For").select_option("decide")
-    panel.get_by_label("Approve").check()
+    panel.get_by_label("Yes").check()
     panel.get_by_role("button", name="Send event").click()
 
     expect(facts(page)).to_contain_text("completed")
@@ -404,7 +484,7 @@ def test_a_run_is_started_and_answered_without_a_mouse(page: Page) -> None:
                 return
         raise AssertionError(f"{name} cannot be reached")
 
-    reach("Approve")
+    reach("Yes")
     page.keyboard.press("Space")
     reach("Answer")
     page.keyboard.press("Enter")

@@ -268,3 +268,30 @@ class Party(Workflow):
     @step
     async def welcome(self, ev: Guests) -> StopEvent:
         return StopEvent(result=ev.model_dump(mode="json"))
+
+
+# --- survey: what somebody has to say -----------------------------------------------------------------------
+
+
+class Asked(BaseModel):
+    name: str
+    adult: bool
+
+
+class Survey(StartEvent):
+    title: str
+    open: bool
+    public: bool = False
+    answers: list[bool] = []
+    who: Asked
+    nick: str | None = None
+    certain: bool | None = None
+    words: dict[str, str] = {}
+
+
+class SurveyWorkflow(Workflow):
+    """Gives back what was said."""
+
+    @step
+    async def tell(self, ev: Survey) -> StopEvent:
+        return StopEvent(result=ev.model_dump(mode="json"))

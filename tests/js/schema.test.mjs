@@ -37,15 +37,23 @@ test("a model without fields takes any", () => {
   }
 });
 
-test("a form begins with the defaults, and with what is empty where something is required", () => {
+test("a form begins with the defaults, and with nothing where it is the reader who says it", () => {
   const begin = initialValue(Order);
-  assert.deepEqual(begin.ship_to, { street: "", country: "DE", zip: null });
-  assert.deepEqual([begin.name, begin.agreed, begin.count, begin.size, begin.bill_to], ["", false, 1, 2, null]);
+  assert.deepEqual(begin.ship_to, { country: "DE", zip: null });
+  assert.deepEqual([begin.express, begin.note, begin.count, begin.size, begin.bill_to], [false, "", 1, 2, null]);
   assert.deepEqual(begin.pet, { kind: "cat", lives: 9 });
-  // A number, a day or one of several is the reader's to choose; what has a default that JSON cannot tell is left out.
-  for (const name of ["amount", "day", "colour", "lines"]) assert.ok(!begin[name], name);
+  // Yes or no, a text, a number, a day or one of several; what has a default that JSON cannot tell is left out.
+  for (const name of ["agreed", "name", "amount", "day", "colour", "lines"]) assert.ok(!(name in begin), name);
   assert.deepEqual(initialValue(DigestRequested), { title: "Digest", documents: [], sentences: 3 });
-  assert.deepEqual(initialValue(EditorDecision), { approve: false, note: "" });
+  assert.deepEqual(initialValue(EditorDecision), { note: "" });
+});
+
+test("what nobody has said is required, in lists and tuples as well", () => {
+  assert.deepEqual(validate(EditorDecision, initialValue(EditorDecision)), [{ path: "approve", message: "This is required." }]);
+  const items = { type: "object", properties: { flags: { type: "array", items: { type: "boolean" } },
+    pair: { type: "array", prefixItems: [{ type: "string" }, { type: "boolean" }] } } };
+  assert.deepEqual(validate(items, { flags: [false, undefined], pair: ["", undefined] }).map(({ path, message }) => `${path}: ${message}`),
+    ["flags.1: This is required.", "pair.1: This is required."]);
 });
 
 test("a default is copied, not shared", () => {
@@ -55,7 +63,7 @@ test("a default is copied, not shared", () => {
 });
 
 test("a type that contains itself does not loop", () => {
-  assert.deepEqual(initialValue(Node), { name: "", children: [], parent: null });
+  assert.deepEqual(initialValue(Node), { children: [], parent: null });
   assert.deepEqual(validate(Node, { name: "a", children: [{ name: "b", children: [{ children: [] }] }] }),
     [{ path: "children.0.children.0.name", message: "This is required." }]);
   const endless = { $ref: "#/$defs/A", $defs: { A: { type: "object", properties: { a: { $ref: "#/$defs/A" } }, required: ["a"] } } };

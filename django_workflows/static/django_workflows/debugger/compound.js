@@ -1,7 +1,7 @@
 // The fields of values with values in them, and of values of any kind; as those of fields.js, to which it adds them.
 
 import { h, set, uid } from "./dom.js";
-import { builders, createField, emptyOf, frame, group } from "./fields.js";
+import { builders, createField, frame, group, problemsOf } from "./fields.js";
 import { initialValue, optionName, optionOf, shapeOf } from "./schema.js";
 
 const button = (text, label, onclick) => h("button", { type: "button", class: "button quiet", "aria-label": label, title: label, text, onclick });
@@ -60,7 +60,7 @@ function list(field) {
   const { rows, holder, adder, insert, redraw } = rowsOf("Add", field.label || "the list", () => make(initialValue(items, root)));
 
   function make(value) {
-    const part = createField(root, items, { label: label(rows.length), name: field.name, value: value ?? emptyOf(shapeOf(items, root).kind) });
+    const part = createField(root, items, { label: label(rows.length), name: field.name, value: value ?? undefined });
     const up = button("↑", "Move up", () => {
       const at = rows.indexOf(row);
       [rows[at - 1], rows[at]] = [row, rows[at - 1]];
@@ -77,7 +77,7 @@ function list(field) {
   }
 
   for (const value of Array.isArray(field.value) ? field.value : []) insert(...make(value));
-  const get = () => (rows.length || field.required || field.value !== undefined ? rows.map(({ part }) => part.get() ?? null) : undefined);
+  const get = () => (rows.length || field.required || field.value !== undefined ? rows.map(({ part }) => part.get()) : undefined);
   return { ...group(field, () => rows.map(({ part }, index) => [String(index), part]), holder, adder), get };
 }
 
@@ -86,7 +86,7 @@ function tuple(field) {
   const fields = field.shape.prefix.map((item, index) =>
     createField(field.root, item, { label: item.title ?? `${index + 1}.`, value: values[index] ?? initialValue(item, field.root) }));
   const parts = () => fields.map((part, index) => [String(index), part]);
-  return { ...group(field, parts, ...fields.map((part) => part.element)), get: () => fields.map((part) => part.get() ?? null) };
+  return { ...group(field, parts, ...fields.map((part) => part.element)), get: () => fields.map((part) => part.get()) };
 }
 
 /** Values under names that the schema does not know. */
@@ -105,7 +105,9 @@ function entries({ root, label }, schema, initial) {
   const names = () => rows.map(({ control }) => control.value);
   const problems = () => names().flatMap((name, index, all) => {
     const message = name === "" ? "Give this field a name." : all.indexOf(name) < index ? "This name is there twice." : null;
-    return message ? [{ path: name, message }] : [];
+    // What the value lacks inside, the form finds itself.
+    const [missing] = rows[index].part.get() === undefined ? problemsOf(rows[index].part) : [];
+    return message ? [{ path: name, message }] : missing ? [{ ...missing, path: name }] : [];
   });
   return { element: h("div", {}, holder, adder), control: adder, parts: () => rows.map(({ control, part }) => [control.value, part]), problems };
 }
@@ -124,6 +126,6 @@ function choice(field) {
   }
   control.value = field.value === undefined ? 0 : optionOf(field.shape, field.value, root);
   show(field.value);
-  return { ...frame(field, control, { extra: place }), get: () => inner.get(), parts: () => inner.parts(), problems: () => inner.problems(),
+  return { ...frame(field, control, { extra: place }), get: () => inner.get(), parts: () => inner.parts(), problems: () => problemsOf(inner),
     showError: (message) => inner.showError(message) };
 }

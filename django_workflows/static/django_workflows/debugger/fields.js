@@ -4,7 +4,7 @@
 // or undefined, parts() the inner fields by name, problems() what a value cannot say (text that is no number).
 
 import { h, set, uid } from "./dom.js";
-import { initialValue, shapeOf } from "./schema.js";
+import { initialValue, REQUIRED, shapeOf } from "./schema.js";
 
 const LONG = /text|body|content|note|message|prompt|query|comment|answer|response|instruction/i;
 const INPUTS = { date: "date", time: "time", "date-time": "datetime-local", email: "email", uri: "url" };
@@ -34,6 +34,12 @@ function notes({ shape }) {
   const hint = shape.description ? h("p", { class: "wf-hint", id: uid("hint"), text: shape.description }) : null;
   return { error, hint, describedBy: [hint?.id, error.id].filter(Boolean).join(" ") };
 }
+
+/** What is wrong with a field that shall have a value: that it has none, too. */
+export const problemsOf = (field) => {
+  const found = field.problems();
+  return found.length || field.get() !== undefined ? found : [{ path: "", message: REQUIRED }];
+};
 
 export function frame(field, control, { inline = false, extra = null } = {}) {
   const { error, hint, describedBy } = notes(field);
@@ -78,16 +84,17 @@ function switchable(field, off) {
   };
   box.checked = field.value !== null && field.value !== undefined;
   turn(field.value);
-  return { ...outer, get: () => (inner ? inner.get() : off), parts: () => inner?.parts() ?? [], problems: () => inner?.problems() ?? [],
+  return { ...outer, get: () => (inner ? inner.get() : off), parts: () => inner?.parts() ?? [], problems: () => (inner ? problemsOf(inner) : []),
     showError: (message) => (inner ?? outer).showError(message) };
 }
 
-export const emptyOf = (kind) => ({ object: {}, tuple: [], boolean: true })[kind];
+/** What somebody begins with who says that there is a value: a text may be empty then. */
+const emptyOf = (kind) => ({ object: {}, tuple: [], string: "" })[kind];
 
 // --- one value ------------------------------------------------------------------------------------------
 
 /** What makes a field of each kind; compound.js adds more. */
-export const builders = { string: text, number: numeric, integer: numeric, boolean: tick, enum: select, const: constant, null: constant, object };
+export const builders = { string: text, number: numeric, integer: numeric, boolean, enum: select, const: constant, null: constant, object };
 
 function text(field) {
   const { shape, value = "", required, name } = field;
@@ -96,8 +103,9 @@ function text(field) {
   const control = isLong ? h("textarea", { rows: 3 }) : h("input", { type, step: /time/.test(type) && 1, autocomplete: "off" });
   const isMoment = type === "datetime-local";
   control.value = isMoment ? toLocal(value) : value;
-  // An empty text is a value, where there was one; an empty date is none.
-  const emptied = type === "text" && (required || field.value !== undefined) ? "" : undefined;
+  // An empty text is a value for whom it was one, or where the schema says so; an empty date is none.
+  const mayBeEmpty = required ? field.value === "" || shape.schema.minLength === 0 : field.value !== undefined;
+  const emptied = type === "text" && mayBeEmpty ? "" : undefined;
   const read = () => (isMoment ? new Date(control.value).toISOString() : control.value);
   return { ...frame(field, control), get: () => (control.value === "" ? emptied : read()) };
 }
@@ -113,6 +121,21 @@ function numeric(field) {
   const control = h("input", { type: "number", step: schema.multipleOf ?? (kind === "integer" ? 1 : "any"), min: schema.minimum, max: schema.maximum });
   control.value = field.value ?? "";
   return { ...frame(field, control), get: () => (control.value === "" ? undefined : Number(control.value)) };
+}
+
+/** Nobody says no by forgetting to tick a box. */
+function boolean(field) {
+  return field.required && typeof field.shape.schema.default !== "boolean" ? yesOrNo(field) : tick(field);
+}
+
+function yesOrNo(field) {
+  const name = uid("answer");
+  const radios = [true, false].map((value) => Object.assign(h("input", { type: "radio", name }), { checked: field.value === value }));
+  const control = h("div", { role: "radiogroup", class: "wf-radios" }, ...radios.map((one, at) => h("label", {}, one, at ? "No" : "Yes")));
+  const outer = frame(field, control);
+  const label = set(outer.element.firstChild, { id: uid("label"), for: null });
+  set(control, { "aria-labelledby": label.id });
+  return { ...outer, control: radios[0], get: () => [true, false].find((_, at) => radios[at].checked) };
 }
 
 function tick(field) {

@@ -97,7 +97,8 @@ export function createForm(element, schema, { initial, onSubmit, submitLabel }) 
     }
     const problems = field.problems();
     // What cannot be looked at here, the server looks at.
-    const errors = problems.length ? problems : ((await import("./validation.js").catch(() => null))?.validate(schema, field.get()) ?? []);
+    const invalid = (await import("./validation.js").catch(() => null))?.validate(schema, field.get()) ?? [];
+    const errors = [...problems, ...invalid.filter(({ path }) => problems.every((one) => one.path !== path))];
     setErrors(errors);
     if (!errors.length) onSubmit(field.get());
   }

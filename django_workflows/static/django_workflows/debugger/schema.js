@@ -2,6 +2,8 @@
 
 export const plain = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 export const has = (object, key) => Object.prototype.hasOwnProperty.call(object, key);
+/** What is said of a value that is not there. */
+export const REQUIRED = "This is required.";
 
 /** Follow a schema's references, and merge what it puts together with allOf. A reference that leads round is free-form. */
 export function resolve(schema, root) {
@@ -119,13 +121,13 @@ function distance(schema, value, root) {
   return missing + sum(Object.entries(value).map(([name, item]) => (properties[name] ? distance(properties[name], item, root) : shape.extra ? 0 : 1)));
 }
 
-/** The value that a form begins with: defaults, and otherwise what is empty; undefined where a choice is the reader's. */
+/** The value that a form begins with: defaults, and otherwise what is empty; undefined where it is the reader who says it. */
 export function initialValue(schema, root = schema, open = []) {
   const found = resolve(schema, root);
   if (has(found, "default")) return structuredClone(found.default);
   const shape = shapeOf(schema, root);
   if (shape.nullable) return null;
-  const empty = { string: "", boolean: false, array: [], null: null };
+  const empty = { array: [], null: null };
   if (has(empty, shape.kind)) return structuredClone(empty[shape.kind]);
   // A type that contains itself goes no deeper by itself.
   if (open.includes(shape.schema.properties ?? found)) return undefined;

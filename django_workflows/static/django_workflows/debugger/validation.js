@@ -1,9 +1,8 @@
 // What is wrong with a value by its schema, by the field; loaded when a form is first sent. Pure.
 
-import { has, optionOf, plain, shapeOf } from "./schema.js";
+import { has, optionOf, plain, REQUIRED, shapeOf } from "./schema.js";
 
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-const REQUIRED = "This is required.";
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 /**
