@@ -66,6 +66,7 @@ def context(request: HttpRequest, handler: Handler) -> dict[str, Any]:
         "duration": labels.duration(handler),
         "start_event": labels.pretty(_fields(handler.start_event)),
         "result": labels.pretty(_fields(handler.result)),
+        "failure": _failure(handler) if handler.status == Handler.Status.FAILED else None,
         "graph": graph.of(handler.workflow_name, times.counts, times.states),
         "timeline": times,
         "events": events(request, handler),
@@ -142,6 +143,19 @@ def _fields(data: str | None) -> str:
     if isinstance(value, dict) and set(value) == {"_data"}:
         value = value["_data"]
     return labels.as_json(value, indent=None)
+
+
+def _failure(handler: Handler) -> dict[str, str] | None:
+    """Return the type of the exception that a run has failed with, and the step's name, as its last event says."""
+    found = Event.objects.using(database.alias()).filter(handler=handler, run=handler.run, internal=False)
+    last = found.order_by("-sequence").values_list("type", "data").first()
+    if last is None or last[0] != "WorkflowFailedEvent":
+        return None
+    try:
+        value = json.loads(last[1])["value"]
+        return {"type": value["exception"]["exception_type"].removeprefix("builtins."), "step": value["step_name"]}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _state(data: str | None) -> str:

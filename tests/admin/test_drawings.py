@@ -225,6 +225,21 @@ def test_a_failed_run() -> None:
     assert "the oven is &lt;cold&gt;" in page(handler)
 
 
+def test_a_run_that_failed_without_a_message_says_what_failed_and_where() -> None:
+    handler = a_run("one")
+    exception = {"exception_type": "builtins.AssertionError", "exception_message": ""}
+    an_event(handler, 0, "WorkflowFailedEvent", step_name="bake", exception=exception)
+    end(handler, status=Handler.Status.FAILED, error="")
+    text = page(handler)
+    assert "AssertionError in the step bake" in text
+    assert "It came without a message." in text
+
+    other = a_run("other")
+    an_event(other, 0, "WorkflowFailedEvent", exception="of another time")
+    end(other, status=Handler.Status.FAILED, error="no flour")
+    assert "no flour" in page(other, name="bob")
+
+
 def test_a_run_that_is_executed_and_one_whose_worker_is_silent() -> None:
     living, silent = a_worker(), a_worker(silent_for=timedelta(minutes=9))
     one, other = a_run("one", worker=living.pk), a_run("other", worker=silent.pk)

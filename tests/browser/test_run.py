@@ -308,8 +308,20 @@ def test_a_failed_run_says_why(page: Page, finish: Start) -> None:
     page.goto("?run=refused")
 
     expect(facts(page)).to_contain_text("failed")
+    expect(page.get_by_role("region", name="Error")).to_contain_text("ValueError in the step take")
     expect(page.get_by_role("region", name="Error")).to_contain_text("Nobody cannot order.")
     expect(node(page, "take")).to_have_class(re.compile("is-failed"))
+
+
+def test_a_run_that_failed_without_a_message_says_what_failed_and_where(page: Page, start: Start) -> None:
+    start("flaky", "silent", silent=True)
+    page.goto("?run=silent")
+
+    error = page.get_by_role("region", name="Error")
+    expect(error).to_contain_text("AssertionError in the step attempt")
+    expect(error).to_contain_text("It came without a message.")
+    page.reload()
+    expect(error).to_contain_text("AssertionError in the step attempt")
 
 
 def test_a_retry_is_seen_in_graph_and_timeline(page: Page, start: Start) -> None:

@@ -7,6 +7,7 @@ const { lanes } = await load("lanes.js");
 const { edgeKey, progress } = await load("progress.js");
 const { describe, ticks } = await load("timeline.js");
 const { kindOf, outline, KINDS } = await load("shapes.js");
+const { failureOf } = await load("values.js");
 const { coverage, differences, firstDifference, timeDifferences } = await load("compare.js");
 
 // Recorded from a workflow that fans out to two workers, collects, fails twice, asks, and waits in a step.
@@ -45,6 +46,11 @@ test("retries, waits and queues are told apart", () => {
 test("the last attempt of a run that failed has failed", () => {
   assert.deepEqual(statuses(failed, "flaky"), ["retrying", "retrying", "retrying", "failed"]);
   assert.equal(executions(failed).outcome, "failed");
+});
+
+test("why a run has failed is in its events", () => {
+  assert.deepEqual(failureOf(failed), { type: "RuntimeError", step: "flaky", message: "not yet 3" });
+  assert.equal(failureOf(completed), null);
 });
 
 test("a run that is going on has open bars", () => {

@@ -169,7 +169,8 @@ export function createPage(app, state) {
     }
     parts.tabs.badge("events", run.events.length ? String(run.events.filter((one) => !one.internal).length) : "");
     showPrompt();
-    if (!parts.values) showValues();
+    // A run that has failed says why in its events, which may come after its record.
+    if (!parts.values || run.hasEnded) showValues();
     if (app.state.tab === "answer") showAnswers();
     if (app.state.tab === "timeline") drawTimeline();
     select(app.state);

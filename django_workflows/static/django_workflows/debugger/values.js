@@ -4,6 +4,12 @@ import { h } from "./dom.js";
 import { copyButton, empty } from "./pieces.js";
 import { createTree } from "./tree.js";
 
+/** Why a run has failed, as far as its events say: `{type, step, message}`; null where none does. */
+export function failureOf(events) {
+  const { step_name: step, exception } = events.findLast((one) => one.event.type === "WorkflowFailedEvent")?.event.value ?? {};
+  return exception ? { type: exception.exception_type.replace(/^builtins\./, ""), step, message: exception.exception_message } : null;
+}
+
 /**
  * Show a run's values.
  *
@@ -16,13 +22,14 @@ export function createValues(places, notices) {
   let tree = null;
 
   /** Show them as they are now; what has not changed stays as the reader has unfolded it. */
-  function show({ handler, context }) {
+  function show({ handler, context, events }) {
     showState(context);
-    const key = `${handler.run_id} ${handler.status}`;
+    const failure = handler.status === "failed" ? failureOf(events) : null;
+    const key = `${handler.run_id} ${handler.status} ${failure !== null}`;
     if (key === shown) return;
     shown = key;
     showInput(context.start_event);
-    showOutcome(handler);
+    showOutcome(handler, failure);
   }
 
   function showInput({ type, value }) {
@@ -47,9 +54,14 @@ export function createValues(places, notices) {
     }
   }
 
-  function showOutcome({ error, result }) {
+  function showOutcome({ status, error, result }, failure) {
     places.outcome.replaceChildren();
-    if (error) places.outcome.append(h("section", { class: "panel outcome is-failed", "aria-label": "Error" }, h("h2", { text: "Error" }), h("pre", { text: error })));
+    if (error || status === "failed") {
+      const message = error || failure?.message;
+      places.outcome.append(h("section", { class: "panel outcome is-failed", "aria-label": "Error" },
+        h("header", {}, h("h2", { text: "Error" }), failure && h("span", { class: "hint", text: failure.step ? `${failure.type} in the step ${failure.step}` : failure.type })),
+        message ? h("pre", { text: message }) : h("p", { class: "hint", text: "It came without a message." })));
+    }
     if (!result) return;
     const place = h("div", {});
     createTree(place, result.value, { label: "Result", open: 2 });
