@@ -35,6 +35,17 @@ PAGES = {
 }
 
 
+# What ends beyond its panel, unless it can be scrolled to.
+STICKING_OUT = """() => [...document.querySelectorAll(".panel")].flatMap((panel) => {
+  const edge = panel.getBoundingClientRect().right;
+  const scrolls = (one) =>
+    one && (/auto|scroll/.test(getComputedStyle(one).overflowX) || scrolls(one.parentElement));
+  return [...panel.querySelectorAll(":not(svg *, .visually-hidden)")]
+    .filter((one) => one.getBoundingClientRect().right > edge + 1 && !scrolls(one.parentElement))
+    .map((one) => one.outerHTML.slice(0, 150));
+})"""
+
+
 @pytest.fixture(scope="module")
 def scene(server: servers.Server, api: httpx.Client) -> None:
     def start(workflow: str, handler_id: str, **fields: Any) -> None:
@@ -46,6 +57,7 @@ def scene(server: servers.Server, api: httpx.Client) -> None:
     start("flaky", "look-failed", hopeless=True)
     start("sleep", "look-running")
     start("desk", "look-waiting", title="A cup of tea", tags=["hot", "black"])
+    start("order", "look-at-an-id-as-long-as-an-id-may-well-be", name="Ada", address={"street": "Hill 1"})
     for handler_id in ("look-completed", "look-other", "look-failed"):
         servers.wait_for(lambda one=handler_id: api.get(f"/handlers/{one}").status_code != 202, what=handler_id)
 
@@ -74,6 +86,8 @@ def test_nothing_sticks_out_and_nothing_is_in_the_way(sized: Page, name: str) ->
             assert barriers(sized) == []
     # What is wider than the window would have to be scrolled to and fro.
     assert sized.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
+    # What is wider than its panel is cut off, or sticks out of it.
+    assert sized.evaluate(STICKING_OUT) == []
 
 
 def test_axe_is_there() -> None:
