@@ -12,16 +12,16 @@ export function duration(milliseconds) {
   return `${days} d ${hours % 24} h`;
 }
 
-const today = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const otherDay = new Intl.DateTimeFormat(undefined, {
-  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
-});
+const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
+
+/** A time of day in the reader's own time, "20:00:08": alike in all places, and in columns one below the other. */
+export const clock = (date) => date.toTimeString().slice(0, 8);
 
 /** A moment in the reader's own time; its date only when that is not today. */
 export function moment(iso, now = new Date()) {
   if (!iso) return "–";
   const date = new Date(iso);
-  return (date.toDateString() === now.toDateString() ? today : otherDay).format(date);
+  return date.toDateString() === now.toDateString() ? clock(date) : `${day.format(date)}, ${clock(date)}`;
 }
 
 /** The number of milliseconds that a run has taken, until now when it has not ended. */

@@ -2,14 +2,15 @@
 
 import { h, set, uid } from "./dom.js";
 import { isInternal, merge, preview, select as choose, toNDJSON } from "./eventlog.js";
+import { clock } from "./format.js";
 import { createTree } from "./tree.js";
 
 const ROW = 30;
 const SPARE = 8;
 
-const clock = (time) => {
+const exactly = (time) => {
   const date = new Date(time ?? NaN);
-  return Number.isNaN(date.getTime()) ? "" : `${date.toTimeString().slice(0, 8)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+  return Number.isNaN(date.getTime()) ? "" : `${clock(date)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 };
 
 /** Where a row begins, with what is unfolded above it. */
@@ -156,7 +157,7 @@ export function createLog(element, { onSelect = () => {} } = {}) {
     const cell = (name, ...content) => h("span", { class: `wf-log-${name}`, role: "gridcell" }, ...content);
     const row = h("div", { class: `wf-log-row is-${kindOf(record)}`, role: "row", id: `${id}-${sequence}`, "aria-expanded": String(open.has(sequence)) },
       h("div", { class: "wf-log-line", role: "presentation", onclick: () => { activate(indexOf(sequence)); toggle(sequence); } },
-        cell("sequence", String(sequence)), cell("time", clock(time)), cell("type", h("i", { class: "wf-dot" }), event.type),
+        cell("sequence", String(sequence)), cell("time", exactly(time)), cell("type", h("i", { class: "wf-dot" }), event.type),
         cell("preview", preview(record))));
     if (isInternal(record)) row.classList.add("is-internal");
     if (open.has(sequence)) row.append(newDetail(record));
