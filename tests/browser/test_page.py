@@ -142,7 +142,17 @@ def test_what_is_not_there_is_said_with_what_to_do(page: Page, watch: Watch) -> 
     expect(page.get_by_role("heading", name="Runs", level=1)).to_be_visible()
 
     page.goto("?workflow=nothing")
-    expect(page.get_by_role("alert")).to_contain_text("This workflow cannot be shown")
+    expect(page.get_by_role("heading", name="This workflow does not exist")).to_be_visible()
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    page.get_by_role("link", name="Its runs").click()
+    expect(page.get_by_label("Workflow", exact=True)).to_have_value("nothing")
+    page.go_back()
+    page.get_by_role("link", name="All workflows").click()
+    expect(page.get_by_role("heading", name="fan", level=1)).to_be_visible()
+
+    page.goto("?workflow=fan&again=nobody-knows-it")
+    page.get_by_role("link", name="Start a new run").click()
+    expect(page.get_by_role("heading", name="Start a run")).to_be_visible()
 
 
 def test_a_server_that_is_away_is_said_and_tried_again(page: Page, watch: Watch, context: BrowserContext) -> None:

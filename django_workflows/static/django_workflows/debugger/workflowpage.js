@@ -76,7 +76,7 @@ export function createPage(app, state) {
       const again = next.again ? app.api.context(next.again) : null;
       found = await Promise.all([app.api.representation(name), app.api.schema(name), again]);
     } catch (error) {
-      if (!closed) content.replaceChildren(failure(error, () => show(name, next), error.status === 404 ? "This workflow cannot be shown" : undefined));
+      if (!closed) content.replaceChildren(error.status === 404 ? missing(name) : failure(error, () => show(name, next)));
       return;
     }
     if (closed || current !== `${name} ${next.again ?? ""}`) return;
@@ -99,6 +99,16 @@ export function createPage(app, state) {
     form = createForm(fields, schema.start, { initial: again?.start_event.value, submitLabel: again ? "Run again" : "Run",
       onSubmit: (value) => run(name, value) });
     showRecent(name, recent);
+  }
+
+  /** What stands where asking again cannot help: a link may lead to what is gone. */
+  function missing(name) {
+    const text = (what) => ({ class: "button", text: what });
+    if (names.includes(name)) {
+      return empty("The run to begin from does not exist", "It was deleted, or you may not see it.", app.link({ view: "workflow", workflow: name }, text("Start a new run")));
+    }
+    return empty("This workflow does not exist", `“${name}” is not served any more, or you may not see it.`,
+      h("div", { class: "actions" }, app.link({ view: "workflow" }, text("All workflows")), app.link({ view: "runs", workflow: name }, text("Its runs"))));
   }
 
   async function run(name, value) {
