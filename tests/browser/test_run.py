@@ -276,6 +276,27 @@ def test_it_zooms_pans_and_fits(page: Page) -> None:
     assert abs(node(page, "write").bounding_box()["x"] - before["x"]) < 2
 
 
+def test_what_waits_is_in_sight_and_more_is_announced_where_the_graph_is_cut(page: Page, start: Start) -> None:
+    start("desk", "deep", title="Tea")
+    page.goto("?run=deep")
+    canvas = page.locator(".wf-canvas")
+    expect(page.locator(".prompt")).to_be_visible()
+    # A little smaller, it is there as a whole.
+    expect(canvas).to_have_attribute("data-more", "")
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    try:
+        expect(canvas).to_have_attribute("data-more", re.compile("bottom|top"))
+        frame = canvas.bounding_box()
+        waiting = node(page, "external_step").bounding_box()
+        assert frame["y"] < waiting["y"]
+        assert waiting["y"] + waiting["height"] < frame["y"] + frame["height"]
+        page.get_by_role("button", name="Show all").click()
+        expect(canvas).to_have_attribute("data-more", "")
+    finally:
+        page.set_viewport_size({"width": 1440, "height": 900})
+
+
 # --- live --------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import { edgeKey } from "./progress.js";
 import { createViewport } from "./viewport.js";
 
 const LONGEST = 32;
-// The scale below which a graph is not shrunk unasked, to show all of it.
+// The scale below which a graph is hardly shrunk unasked, to show all of it.
 const READABLE = 0.6;
 const GLYPHS = { running: "▶", done: "✓", failed: "✕", retrying: "↻", waiting: "?" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -177,7 +177,7 @@ export function createGraph(element, { onSelect = () => {}, storageKey = null } 
     for (const node of nodes.values()) describe(node, marks[node.id]);
     // Whoever has not chosen a view of their own is led along.
     const started = [...nodes.values()].findLast((node) => node.isBusy && !before.has(node));
-    if (started && viewport.untouched()) viewport.reveal(started.box);
+    if (started) viewport.lead(started.box);
     for (const edge of edges) {
       const { count = 0, active = false } = edgeMarks[edgeKey(edge.source, edge.target)] ?? {};
       edge.group.classList.toggle("is-used", count > 0);

@@ -1,15 +1,20 @@
 // The part of a drawing that is seen: moved by dragging, scaled by wheel, pinch or call.
 
 const [SMALLEST, LARGEST] = [0.15, 3];
+// Px between a box that is shown and the edge.
+const AROUND = 28;
 const clamp = (value) => Math.min(LARGEST, Math.max(SMALLEST, value));
 
+// How much smaller than asked for a drawing may become when all of it is in sight then.
+const YIELD = 0.8;
+
 /**
- * Make an SVG's layer movable.
+ * Make an SVG's layer movable. The edges beyond which there is more are named in the canvas's data-more.
  *
  * @param {SVGSVGElement} canvas
  * @param {SVGGElement} layer gets the transform
  * @param {() => {x, y, width, height}} bounds of what is drawn, in px of the layer
- * @returns {{fit, zoom, pan, reveal, scale, untouched, destroy}}
+ * @returns {{fit, zoom, pan, reveal, lead, scale, destroy}}
  */
 export function createViewport(canvas, layer, bounds) {
   let [x, y, scale] = [0, 0, 1];
@@ -17,11 +22,18 @@ export function createViewport(canvas, layer, bounds) {
   let fitted = false;
   let touched = false;
   let least = SMALLEST;
+  let led = null;
   const pointers = new Map();
 
-  const apply = () => layer.setAttribute("transform", `translate(${x.toFixed(1)} ${y.toFixed(1)}) scale(${scale.toFixed(3)})`);
+  function apply() {
+    layer.setAttribute("transform", `translate(${x.toFixed(1)} ${y.toFixed(1)}) scale(${scale.toFixed(3)})`);
+    const box = bounds();
+    const beyond = { left: -(box.x * scale + x), top: -(box.y * scale + y),
+      right: (box.x + box.width) * scale + x - canvas.clientWidth, bottom: (box.y + box.height) * scale + y - canvas.clientHeight };
+    canvas.dataset.more = Object.keys(beyond).filter((edge) => beyond[edge] > 1).join(" ");
+  }
 
-  /** Show all; or, where that would be smaller than `smallest`, the upper part of it in this scale. */
+  /** Show all; or, where that would be much smaller than `smallest`, the upper part of it in this scale. */
   function fit(smallest = SMALLEST) {
     least = smallest;
     const { clientWidth: width, clientHeight: height } = canvas;
@@ -31,10 +43,11 @@ export function createViewport(canvas, layer, bounds) {
     if (!fitted) return;
     const margin = 20;
     const whole = Math.min((width - 2 * margin) / box.width, (height - 2 * margin) / box.height, 1.1);
-    scale = clamp(Math.max(whole, least));
+    scale = clamp(whole < least * YIELD ? least : whole);
     x = (width - box.width * scale) / 2 - box.x * scale;
     y = Math.max((height - box.height * scale) / 2, margin) - box.y * scale;
     apply();
+    if (led && least > SMALLEST) reveal(led);
   }
 
   function zoom(factor, at = { x: canvas.clientWidth / 2, y: canvas.clientHeight / 2 }) {
@@ -57,12 +70,18 @@ export function createViewport(canvas, layer, bounds) {
     shift(dx, dy);
   }
 
-  /** Move no further than it takes to see the box. */
+  /** Move no further than it takes to see the box, and a little of what is around it. */
   function reveal(box) {
-    const missing = (low, size, limit) => Math.max(12 - low, 0) || Math.min(limit - 12 - low - size, 0);
+    const missing = (low, size, limit) => Math.max(AROUND - low, 0) || Math.min(limit - AROUND - low - size, 0);
     if (!canvas.clientWidth) return;
     shift(missing(box.x * scale + x, box.width * scale, canvas.clientWidth),
       missing(box.y * scale + y, box.height * scale, canvas.clientHeight));
+  }
+
+  /** Keep a box in sight, or none, until the reader has chosen a view. */
+  function lead(box) {
+    led = box;
+    if (box && !touched) reveal(box);
   }
 
   const place = (event) => {
@@ -108,5 +127,5 @@ export function createViewport(canvas, layer, bounds) {
   const observer = new ResizeObserver(() => { if (!fitted || !touched) fit(least); });
   observer.observe(canvas);
 
-  return { fit, zoom, pan, reveal, scale: () => scale, untouched: () => !touched, destroy: () => observer.disconnect() };
+  return { fit, zoom, pan, reveal, lead, scale: () => scale, destroy: () => observer.disconnect() };
 }
