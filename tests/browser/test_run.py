@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, WebSocketRoute, expect
 
 from tests import servers
 from tests.browser.conftest import PATIENCE, Watch
@@ -376,6 +376,34 @@ def test_a_server_that_restarts_is_found_again(
         "() => [...document.querySelectorAll('.wf-log-sequence')].map((one) => Number(one.textContent))"
     )
     assert sequences == sorted(set(sequences))
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_a_server_that_lets_nobody_follow_says_why(page: Page, start: Start, watch: Watch, transport: str) -> None:
+    watch.allow("503|WebSocket")
+    start("desk", f"unfollowed-{transport}", title="Tea")
+    detail = "Streams need the ASGI application"
+    if transport == "websocket":
+
+        def refuse(socket: WebSocketRoute) -> None:
+            socket.send(json.dumps({"type": "error", "id": None, "status": 503, "detail": detail}))
+            socket.close(code=4503, reason=detail)
+
+        page.route_web_socket(re.compile("/ws/events/"), refuse)
+    else:
+        page.add_init_script("WebSocket = class { constructor() { throw new Error('none') } }")
+        answer = {"status": 503, "json": {"detail": detail}}
+        page.route(re.compile("/events/unfollowed"), lambda route: route.fulfill(**answer))
+    page.goto(f"?run=unfollowed-{transport}")
+
+    said = f"The run cannot be followed at present: {detail}. It is tried again by itself."
+    told = page.locator("main").get_by_text(said)
+    expect(told).to_be_visible()
+    expect(facts(page)).to_contain_text("Reconnecting")
+    if transport == "sse":
+        page.unroute(re.compile("/events/unfollowed"))
+        expect(facts(page)).to_contain_text("Live", timeout=30_000)
+        expect(told).to_have_count(0)
 
 
 # --- answers -----------------------------------------------------------------------------------------------

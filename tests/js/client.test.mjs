@@ -160,6 +160,27 @@ test("what passes is tried again", async () => {
     assert.equal(FakeSocket.made.length, codes.length + 1);
 });
 
+test("whoever waits for the server is told why it refuses", async () => {
+    FakeSocket.script = (socket, number) => {
+        socket.open();
+        if (number === 1) {
+            socket.say({type: "error", id: null, status: 503, detail: "The runtime is not running"});
+        }
+        number < 3 ? socket.drop(4503, "The runtime…") : socket.say({type: "end", handler});
+    };
+    const run = started("http://example.org", "h");
+    const reasons = [];
+    run.addEventListener("state", ({detail}) => reasons.push([detail.state, detail.reason?.detail ?? null]));
+    await until(() => run.state === "ended");
+    assert.deepEqual(reasons, [
+        ["connecting", null],
+        ["reconnecting", "The runtime is not running"],
+        ["reconnecting", "The runtime…"],
+        ["live", null],
+        ["ended", null],
+    ]);
+});
+
 test("commands are resolved by their answers", async () => {
     FakeSocket.script = (socket) => {
         socket.open();
@@ -355,6 +376,20 @@ test("a refusal over Server-Sent Events", async () => {
     const heard = listen(started(base, "h", {transport: "sse"}));
     await until(() => heard.errors.length);
     assert.deepEqual(heard.errors, [{status: 401, detail: "Who are you?"}]);
+});
+
+test("a server without streams says so while it is asked again", async () => {
+    const detail = "Streams need the ASGI application";
+    const base = await serve((request, response) => response.writeHead(503).end(JSON.stringify({detail})));
+    FakeSocket.script = (socket) => socket.drop();
+    const run = started(base, "h");
+    const reasons = [];
+    run.addEventListener("state", ({detail: told}) => reasons.push([told.state, told.reason]));
+    await until(() => FakeSocket.made.length > 2);
+    assert.deepEqual(reasons, [
+        ["connecting", null],
+        ["reconnecting", {status: 503, detail}],
+    ]);
 });
 
 test("an event stream is read wherever it is cut into pieces", async () => {

@@ -41,7 +41,8 @@ export {Refused};
  *
  * Events, each with a `detail`:
  * - `event`: {sequence, event}, the event as an envelope.
- * - `state`: {state}, one of "connecting", "live", "reconnecting", "ended", "refused", "closed".
+ * - `state`: {state, reason}, one of "connecting", "live", "reconnecting", "ended", "refused", "closed". `reason` is
+ *   {status, detail} where the server refuses what may succeed later, and otherwise null.
  * - `end`: {handler}, after the run's last event.
  * - `error`: {status, detail}, when following was refused; the state is "refused" then.
  */
@@ -52,6 +53,7 @@ export class Run extends EventTarget {
   #closing = new AbortController();
   #wake = () => {};
   #hadSocket = false;
+  #reason = null;
 
   constructor(baseUrl, handlerId, options) {
     super();
@@ -157,7 +159,7 @@ export class Run extends EventTarget {
         this.#finish(outcome);
         return;
       }
-      this.#enter("reconnecting");
+      this.#enter("reconnecting", outcome.passing);
       failures = outcome.lasted || this.cursor !== before ? 0 : failures + 1;
       await this.#pause(failures);
     }
@@ -230,10 +232,12 @@ export class Run extends EventTarget {
     });
   }
 
-  #enter(state) {
-    if (state !== this.state || state === "connecting") {
+  #enter(state, passing = null) {
+    const reason = passing && {status: passing.status, detail: passing.detail};
+    if (state !== this.state || state === "connecting" || JSON.stringify(reason) !== JSON.stringify(this.#reason)) {
       this.state = state;
-      this.#tell("state", {state});
+      this.#reason = reason;
+      this.#tell("state", {state, reason});
     }
   }
 

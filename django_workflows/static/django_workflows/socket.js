@@ -12,8 +12,9 @@ const SETTLING = 100;
 /**
  * Open one.
  *
- * @returns {{outcome: Promise, command: function}} The outcome is one of {handler}, {refused} and, when the
- *     connection was lost, {}; with `opened` and `lasted` when there was a connection.
+ * @returns {{outcome: Promise, command: function}} The outcome is one of {handler}, {refused}, {passing} (a refusal
+ *     of what may succeed later) and, when the connection was lost, {}; with `opened` and `lasted` when there was a
+ *     connection.
  */
 export function openSocket(target, {cursor, signal, live, event}) {
   const url = address(target, `ws/events/${encodeURIComponent(target.handlerId)}`, {
@@ -49,7 +50,7 @@ export function openSocket(target, {cursor, signal, live, event}) {
     const opening = setTimeout(() => finish(), OPENING);
     const silence = new Silence(() => finish());
 
-    function finish(refused) {
+    function finish(refusals = {}) {
       clearTimeout(opening);
       clearTimeout(settling);
       silence.end();
@@ -63,7 +64,7 @@ export function openSocket(target, {cursor, signal, live, event}) {
       commands.clear();
       socket.onopen = socket.onmessage = socket.onclose = null;
       socket.close();
-      resolve(refused ? {...found, refused} : found);
+      resolve({...found, ...refusals});
     }
 
     const leave = () => finish();
@@ -111,8 +112,8 @@ export function openSocket(target, {cursor, signal, live, event}) {
     };
     socket.onclose = ({code, reason}) => {
       const status = code - 4000;
-      const final = status >= 400 && status < 600 && !isPassing(status);
-      finish(final ? new Refused(status, refusal?.detail ?? reason) : null);
+      const refused = status >= 400 && status < 600 ? new Refused(status, refusal?.detail ?? reason) : null;
+      finish(refused && {[isPassing(status) ? "passing" : "refused"]: refused});
     };
   });
   return {outcome, command};

@@ -21,7 +21,7 @@ export async function openStream(target, {cursor, signal, live, event}) {
       });
       const response = await fetch(url, options);
       if (!response.ok) {
-        found.refused = isPassing(response.status) ? undefined : await refusal(response);
+        found[isPassing(response.status) ? "passing" : "refused"] = await refusal(response);
         break;
       }
       found.opened = true;

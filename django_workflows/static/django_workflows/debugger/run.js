@@ -36,6 +36,8 @@ export class Run extends EventTarget {
     this.events = [];
     // connecting, live, reconnecting, ended or lost
     this.connection = "connecting";
+    // Why the server gives no connection at present: {status, detail}, or null.
+    this.reason = null;
     // Milliseconds that the server's clock is ahead of the browser's.
     this.skew = 0;
   }
@@ -131,7 +133,7 @@ export class Run extends EventTarget {
   #follow() {
     const stream = follow(this.#api.base, this.id, { after: this.last, includeInternal: true, csrfToken: this.#api.token });
     this.#stream = stream;
-    stream.addEventListener("state", ({ detail }) => LIVING.has(detail.state) && this.#connect(detail.state));
+    stream.addEventListener("state", ({ detail }) => LIVING.has(detail.state) && this.#connect(detail.state, detail.reason));
     stream.addEventListener("event", ({ detail }) => this.#arrive(detail));
     stream.addEventListener("end", () => this.#finish());
     stream.addEventListener("error", ({ detail }) => this.#interrupted(detail));
@@ -209,9 +211,10 @@ export class Run extends EventTarget {
     else this.#tell("error", error);
   }
 
-  #connect(state) {
-    if (this.#closed || state === this.connection) return;
+  #connect(state, reason = null) {
+    if (this.#closed || (state === this.connection && reason?.detail === this.reason?.detail)) return;
     this.connection = state;
+    this.reason = reason;
     this.#tell("connection");
   }
 

@@ -21,6 +21,12 @@ const NAMES = { events: "Events", timeline: "Timeline", state: "State", answer: 
 const DRAW = 150;
 const LOOK = 1000;
 
+/** What the server says, as a sentence. */
+const wordsOf = ({ status, detail }) => {
+  const text = typeof detail === "string" ? detail : JSON.stringify(detail ?? "");
+  return (text || `it answers ${status}`).replace(/[^.!?]$/, "$&.");
+};
+
 const graphOf = ({ representation }) => representation?.graph ?? { nodes: [], edges: [] };
 
 export function createPage(app, state) {
@@ -84,6 +90,7 @@ export function createPage(app, state) {
     const time = h("span", { class: "elapsed", title: "Elapsed time" });
     const connection = h("span", { class: "connection" });
     const actions = h("div", { class: "actions" });
+    const refused = h("p", { class: "panel refused" });
     const outcome = h("div", {});
     const prompt = h("div", { hidden: true });
     const body = h("div", { class: "run-body" },
@@ -94,12 +101,12 @@ export function createPage(app, state) {
         h("div", { class: "run-name" }, app.link({ view: "workflow", workflow: name }, { text: name }), h("span", { "aria-hidden": "true", text: "/" }), h("h1", { class: "id", text: id }),
           copyButton(() => id, "Copy the run's id", app.notices)),
         h("div", { class: "run-facts" }, status, time, connection, ...people(run.context)), actions),
-      prompt, outcome, body);
+      refused, prompt, outcome, body);
     const choose = (part) => app.change(part, { replace: true });
     parts = { graph: createGraph(canvas, { storageKey: `django_workflows.graph.${name}`, onSelect: (step) => step !== app.state.step && choose({ step, event: null }) }),
       log: null,
       timeline: null,
-      tabs, status, time, connection, actions, outcome, place: prompt, prompt: null, representation, accepted, panels, values: null, answers: null };
+      tabs, status, time, connection, refused, actions, outcome, place: prompt, prompt: null, representation, accepted, panels, values: null, answers: null };
     if (representation) parts.graph.show(representation);
     describe();
     connect();
@@ -147,7 +154,8 @@ export function createPage(app, state) {
     parts.connection.title = title;
     parts.connection.textContent = text;
     parts.connection.hidden = !text;
-    if (run.connection === "reconnecting") app.notices.announce(title);
+    parts.refused.textContent = run.reason ? `The run cannot be followed at present: ${wordsOf(run.reason)} It is tried again by itself.` : "";
+    if (run.connection === "reconnecting") app.notices.announce(parts.refused.textContent || title);
     // What could not be loaded meanwhile can be now.
     soon();
   }
