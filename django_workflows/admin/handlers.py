@@ -138,7 +138,10 @@ class HandlerAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("started"), ordering="started_at")
     def started(self, handler: Any) -> str:
-        return formats.date_format(labels.local(handler.started_at), "SHORT_DATETIME_FORMAT")
+        at = labels.local(handler.started_at)
+        return format_html(
+            "{} <span>{}</span>", formats.date_format(at, "SHORT_DATE_FORMAT"), formats.time_format(at)
+        )
 
     @admin.display(description=_("owner"), empty_value="-")
     def owner_(self, handler: Any) -> str | None:

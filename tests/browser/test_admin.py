@@ -247,6 +247,18 @@ def _look(person: Person, name: str) -> None:
     assert wide <= 0, f"{person.page.url} is {wide} px too wide"
 
 
+def test_no_column_of_the_list_is_cut_off_between_two_sidebars(enter: Enter, server: Server) -> None:
+    start(server, "print", {"title": "A poster", "signed": True}, "Wm4keUzacWsiXr7rBOzaQW")
+    ada = enter()
+    for width in (1280, 1400):
+        ada.page.set_viewport_size({"width": width, "height": 900})
+        ada.go("handler/")
+        expect(ada.page.locator("#nav-sidebar")).to_be_visible()
+        expect(ada.page.locator("#changelist-filter")).to_be_visible()
+        hidden = ada.page.locator(".results").evaluate("one => one.scrollWidth - one.clientWidth")
+        assert hidden <= 0, f"{hidden} px are hidden at {width}"
+
+
 @pytest.mark.parametrize("theme", SCHEMES)
 def test_the_admins_own_switch_of_the_theme_changes_the_labels(enter: Enter, theme: str) -> None:
     """The system says one, the person the other."""
