@@ -182,7 +182,11 @@ class Broken(Exception):
 
 
 @pytest.mark.parametrize("message", ["it broke", "", "half a pair \ud83d", "NUL \x00", "a line\u2028break"])
-async def test_the_log_of_a_failed_run_ends_with_the_reason(process: Process, message: str) -> None:
+async def test_the_log_of_a_failed_run_ends_with_the_reason(
+    process: Process, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    # Pytest shows what was logged, and cannot write half a pair.
+    monkeypatch.setattr(logging.getLogger("django_workflows.runtime"), "disabled", True)
     await process.serve(Failing)
     handler = await process.run(Failing, message=message)
     storable = message.replace("\ud83d", "\ufffd").replace("\x00", "\ufffd") or "Broken"
