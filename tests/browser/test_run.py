@@ -284,7 +284,7 @@ def test_what_waits_is_in_sight_and_more_is_announced_where_the_graph_is_cut(pag
     # A little smaller, it is there as a whole.
     expect(canvas).to_have_attribute("data-more", "")
 
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": 390, "height": 600})
     try:
         expect(canvas).to_have_attribute("data-more", re.compile("bottom|top"))
         frame = canvas.bounding_box()

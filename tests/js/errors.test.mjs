@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { load } from "./parts.mjs";
 
-const { explain, problems } = await load("errors.js");
+const { explain, interruption, problems } = await load("errors.js");
 const { Api } = await load("api.js");
 
 const DETAIL = `Validation error for 'start_event': 2 validation errors for Order
@@ -37,6 +37,13 @@ test("a refusal says what to do", () => {
   assert.match(explain(500, null), /Its log says why/);
   assert.equal(explain(409, "It runs."), "It runs.");
   assert.match(explain(418, null), /418/);
+});
+
+test("whoever waits for the server reads what it says, as a sentence", () => {
+  const about = (said) => `The run cannot be followed at present: ${said} It is tried again by itself.`;
+  assert.equal(interruption({ status: 503, detail: "The runtime is not running" }), about("The runtime is not running."));
+  assert.equal(interruption({ status: 429, detail: "Wait 5 seconds." }), about("Wait 5 seconds."));
+  assert.equal(interruption({ status: 502, detail: "" }), about("the server answers 502."));
 });
 
 test("an error tells a person what to do, and a form which field is meant", async () => {

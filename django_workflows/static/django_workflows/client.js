@@ -9,7 +9,7 @@
  * It speaks over a WebSocket, and where none can be opened over Server-Sent Events and POST requests.
  */
 
-import {Refused, request} from "./request.js";
+import {Refused} from "./request.js";
 import {openSocket} from "./socket.js";
 
 // Milliseconds before the first reconnection; doubled for each that fails, up to the longest.
@@ -122,8 +122,12 @@ export class Run extends EventTarget {
     if (this.state === "live" && this.#connection) {
       await this.#connection.command(command);
     } else {
+      const post = await import("./post.js").catch(() => null);
+      if (!post) {
+        throw new Refused(0, "The server cannot be reached");
+      }
       const id = encodeURIComponent(this.#target.handlerId);
-      await request(this.#target, before + id + after, body, key);
+      await post.request(this.#target, before + id + after, body, key);
     }
   }
 

@@ -1,12 +1,12 @@
-// The fields of values with values in them, and of values of any kind; as those of fields.js, to which it adds them.
+// The fields of lists, choices and values of any kind; as those of fields.js, to which it adds them.
 
-import { h, set, uid } from "./dom.js";
+import { h, set } from "./dom.js";
 import { builders, createField, frame, group, problemsOf } from "./fields.js";
 import { initialValue, optionName, optionOf, shapeOf } from "./schema.js";
 
 const button = (text, label, onclick) => h("button", { type: "button", class: "button quiet", "aria-label": label, title: label, text, onclick });
 
-Object.assign(builders, { any: free, array: list, tuple, choice, entries });
+Object.assign(builders, { any: free, array: list, tuple, choice });
 
 /** Anything: JSON where it is JSON, and otherwise the text itself. */
 function free(field) {
@@ -32,7 +32,7 @@ function free(field) {
 }
 
 /** What the reader adds and removes: rows of {part, element, rename?}, and the button for one more. */
-function rowsOf(text, what, add) {
+export function rowsOf(text, what, add) {
   const rows = [];
   const holder = h("div", { class: "wf-items" });
   const adder = button(`+ ${text}`, `${text} to ${what}`, () => insert(...add()).control.focus());
@@ -87,29 +87,6 @@ function tuple(field) {
     createField(field.root, item, { label: item.title ?? `${index + 1}.`, value: values[index] ?? initialValue(item, field.root) }));
   const parts = () => fields.map((part, index) => [String(index), part]);
   return { ...group(field, parts, ...fields.map((part) => part.element)), get: () => fields.map((part) => part.get()) };
-}
-
-/** Values under names that the schema does not know. */
-function entries({ root, label }, schema, initial) {
-  const { rows, holder, adder, insert } = rowsOf("Add a field", label || "the object", () => make("", initialValue(schema, root)));
-
-  function make(key, value) {
-    const control = h("input", { id: uid("name"), class: "wf-code", autocomplete: "off" });
-    control.value = key;
-    const part = createField(root, schema, { label: "Value", value });
-    const named = h("div", { class: "wf-field" }, h("label", { for: control.id, text: "Name" }), control);
-    return [{ control, part, element: h("div", { class: "wf-item is-entry" }, named, part.element) }];
-  }
-
-  for (const entry of initial) insert(...make(...entry));
-  const names = () => rows.map(({ control }) => control.value);
-  const problems = () => names().flatMap((name, index, all) => {
-    const message = name === "" ? "Give this field a name." : all.indexOf(name) < index ? "This name is there twice." : null;
-    // What the value lacks inside, the form finds itself.
-    const [missing] = rows[index].part.get() === undefined ? problemsOf(rows[index].part) : [];
-    return message ? [{ path: name, message }] : missing ? [{ ...missing, path: name }] : [];
-  });
-  return { element: h("div", {}, holder, adder), control: adder, parts: () => rows.map(({ control, part }) => [control.value, part]), problems };
 }
 
 function choice(field) {

@@ -12,6 +12,12 @@ export function explain(status, detail) {
   return said || `The server refused this (${status}).`;
 }
 
+/** Say why a run cannot be followed, while that is tried again. */
+export function interruption({ status, detail }) {
+  const said = typeof detail === "string" && detail ? detail : `the server answers ${status}`;
+  return `The run cannot be followed at present: ${said.replace(/[^.!?]$/, "$&.")} It is tried again by itself.`;
+}
+
 /**
  * Take a validation message apart: "name\n  Input should be a string [type=...]" for each field.
  *

@@ -7,18 +7,23 @@ import { initialValue, shapeOf } from "./schema.js";
 const LOST = [{ path: "", message: "A part of the form could not be loaded. Check your connection, then load the page again." }];
 
 /**
- * Load the builders of lists, choices and free values, which few forms have, where a schema has one; or for a given
- * value, which may have names that the schema does not know. Tells whether all are there.
+ * Load the builders that few forms need, where a schema has something for them: those of lists, choices and free values,
+ * and that of names that a schema does not know, which a given value may have. Tells whether all are there.
  */
 async function prepare(schema, isGiven) {
   const seen = new Set();
-  const isPlain = (part) => {
-    const { kind, extra, properties = {} } = shapeOf(part, schema);
-    if (seen.has(properties)) return true;
-    seen.add(properties);
-    return kind in builders && !extra && Object.values(properties).every(isPlain);
+  const kinds = new Set();
+  const look = (part) => {
+    if (seen.has(part)) return;
+    seen.add(part);
+    const { kind, properties = {}, extra, items, prefix = [], options = [] } = shapeOf(part, schema);
+    kinds.add(extra ? "entries" : kind);
+    for (const one of [...Object.values(properties), items, ...prefix, ...(kind === "choice" ? options : [])]) if (one) look(one);
   };
-  return "entries" in builders || (!isGiven && isPlain(schema)) || import("./compound.js").then(() => true, () => false);
+  look(schema);
+  const missing = [...kinds].filter((kind) => !(kind in builders));
+  const module = isGiven || missing.includes("entries") ? import("./entries.js") : missing.length && import("./compound.js");
+  return module ? module.then(() => true, () => false) : true;
 }
 
 /**

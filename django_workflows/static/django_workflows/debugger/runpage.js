@@ -21,12 +21,6 @@ const NAMES = { events: "Events", timeline: "Timeline", state: "State", answer: 
 const DRAW = 150;
 const LOOK = 1000;
 
-/** What the server says, as a sentence. */
-const wordsOf = ({ status, detail }) => {
-  const text = typeof detail === "string" ? detail : JSON.stringify(detail ?? "");
-  return (text || `it answers ${status}`).replace(/[^.!?]$/, "$&.");
-};
-
 const graphOf = ({ representation }) => representation?.graph ?? { nodes: [], edges: [] };
 
 export function createPage(app, state) {
@@ -154,10 +148,18 @@ export function createPage(app, state) {
     parts.connection.title = title;
     parts.connection.textContent = text;
     parts.connection.hidden = !text;
-    parts.refused.textContent = run.reason ? `The run cannot be followed at present: ${wordsOf(run.reason)} It is tried again by itself.` : "";
-    if (run.connection === "reconnecting") app.notices.announce(parts.refused.textContent || title);
+    if (run.connection === "reconnecting") app.notices.announce(title);
+    tellWhy();
     // What could not be loaded meanwhile can be now.
     soon();
+  }
+
+  /** Show why the server gives no connection, while it does not. */
+  async function tellWhy() {
+    const words = run.reason && (await need(() => import("./errors.js")));
+    if (!parts) return;
+    parts.refused.textContent = run.reason && words ? words.interruption(run.reason) : "";
+    if (parts.refused.textContent) app.notices.announce(parts.refused.textContent);
   }
 
   /** Draw what is computed from all events, not more often than can be seen. */
