@@ -60,13 +60,16 @@ def context(request: HttpRequest, handler: Handler) -> dict[str, Any]:
         .first()
     )
     last_tick = ticks.values_list("sequence", flat=True).first()
+    failure = _failure(handler) if handler.status == Handler.Status.FAILED else None
     return {
         "is_waiting": is_waiting,
         "question": questions.of([handler]).get(handler.pk) if is_waiting else None,
         "duration": labels.duration(handler),
         "start_event": labels.pretty(_fields(handler.start_event)),
         "result": labels.pretty(_fields(handler.result)),
-        "failure": _failure(handler) if handler.status == Handler.Status.FAILED else None,
+        "failure": failure,
+        # The handler's, where the exception had no text, is its type's name.
+        "error": handler.error if failure is None else failure["message"],
         "graph": graph.of(handler.workflow_name, times.counts, times.states),
         "timeline": times,
         "events": events(request, handler),
@@ -146,14 +149,16 @@ def _fields(data: str | None) -> str:
 
 
 def _failure(handler: Handler) -> dict[str, str] | None:
-    """Return the type of the exception that a run has failed with, and the step's name, as its last event says."""
+    """Return type and text of the exception that a run has failed with, and the step, as its last event says."""
     found = Event.objects.using(database.alias()).filter(handler=handler, run=handler.run, internal=False)
     last = found.order_by("-sequence").values_list("type", "data").first()
     if last is None or last[0] != "WorkflowFailedEvent":
         return None
     try:
         value = json.loads(last[1])["value"]
-        return {"type": value["exception"]["exception_type"].removeprefix("builtins."), "step": value["step_name"]}
+        exception = value["exception"]
+        name = exception["exception_type"].removeprefix("builtins.")
+        return {"type": name, "step": value["step_name"], "message": exception["exception_message"]}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -229,7 +229,7 @@ def test_a_run_that_failed_without_a_message_says_what_failed_and_where() -> Non
     handler = a_run("one")
     exception = {"exception_type": "builtins.AssertionError", "exception_message": ""}
     an_event(handler, 0, "WorkflowFailedEvent", step_name="bake", exception=exception)
-    end(handler, status=Handler.Status.FAILED, error="")
+    end(handler, status=Handler.Status.FAILED, error="AssertionError")
     text = page(handler)
     assert "AssertionError in the step bake" in text
     assert "It came without a message." in text

@@ -57,7 +57,8 @@ export function createValues(places, notices) {
   function showOutcome({ status, error, result }, failure) {
     places.outcome.replaceChildren();
     if (error || status === "failed") {
-      const message = error || failure?.message;
+      // Where the exception had no text, the handler has the name of its type.
+      const message = failure ? failure.message : error;
       places.outcome.append(h("section", { class: "panel outcome is-failed", "aria-label": "Error" },
         h("header", {}, h("h2", { text: "Error" }), failure && h("span", { class: "hint", text: failure.step ? `${failure.type} in the step ${failure.step}` : failure.type })),
         message ? h("pre", { text: message }) : h("p", { class: "hint", text: "It came without a message." })));
