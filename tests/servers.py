@@ -38,12 +38,12 @@ HOST = "127.0.0.1"
 
 # Seconds that a process may take until it answers, and until it has ended after SIGTERM.
 START_TIMEOUT = 60.0
-STOP_TIMEOUT = 20.0
+STOP_TIMEOUT = 60.0
 
 _started: list[Server] = []
 
 
-def wait_for(condition: Callable[[], Any], *, timeout: float = 15.0, what: str = "") -> Any:
+def wait_for(condition: Callable[[], Any], *, timeout: float = 60.0, what: str = "") -> Any:
     """Call ``condition`` until it returns something true, and return that.
 
     Raises:

@@ -17,7 +17,7 @@ from django_workflows.leases import Lease
 from django_workflows.models import Handler, Worker
 
 # Longer than anything here takes, so that a test which waits in vain fails instead of hanging.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 # What an event loop writes with by itself on this database, None where it does not.
 CARRIER: type[database.Clerk] | type[database.Courier] | None = {

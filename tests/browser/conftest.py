@@ -22,7 +22,7 @@ from tests.servers import pytest_runtest_makereport  # noqa: F401  (a hook)
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SCREENSHOTS = servers.ROOT / "test-output" / "screenshots"
 # Milliseconds that a page may take for anything.
-PATIENCE = 15_000
+PATIENCE = 45_000
 
 # Reports what the page's policy forbids, which a console does not always show.
 _REPORT_VIOLATIONS = """

@@ -22,7 +22,7 @@ from tests.wire import workflows
 from tests.wire.workflows import TEXTS, Approval, GreetingStart, GreetingStop, Tick
 
 # Seconds after which a test takes something for missing.
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 RESPONSE = HumanResponseEvent(response="Ada")
 

@@ -187,7 +187,9 @@ def test_a_socket(kind: Kind, server: Server, site: Site) -> None:
             messages = [json.loads(one.recv(timeout=PATIENCE))]
             one.send('{"type": "send_event", "event": {"type": "HumanResponseEvent", "value": {}}}')
             messages += [json.loads(message) for message in one]
-        assert sorted(message["type"] for message in messages) == ["ack", "end", "event", "event"], prefix
+        # Heartbeats come where a machine is slow.
+        types = sorted(message["type"] for message in messages if message["type"] != "heartbeat")
+        assert types == ["ack", "end", "event", "event"], prefix
 
 
 def test_a_site_with_a_websocket_application_of_its_own(server: Server, site: Site) -> None:
@@ -204,7 +206,7 @@ def test_heartbeats_over_a_socket(server: Server, site: Site) -> None:
             "heartbeat",
             "heartbeat",
         ]
-    wait_for(lambda: inside(server)["readers"] == 0, timeout=2, what="the reader to be forgotten")
+    wait_for(lambda: inside(server)["readers"] == 0, what="the reader to be forgotten")
 
 
 def test_heartbeats(site: Site) -> None:
@@ -220,7 +222,7 @@ def test_a_reader_that_leaves_is_forgotten(server: Server, site: Site) -> None:
     with site.stream(f"/events/{handler}?after_sequence=-1") as stream:
         stream.read_until_type("Question")
         assert inside(server)["readers"] == 1
-    wait_for(lambda: inside(server)["readers"] == 0, timeout=2, what="the reader to be forgotten")
+    wait_for(lambda: inside(server)["readers"] == 0, what="the reader to be forgotten")
     answer(site, handler)
     assert site.wait_for_end(handler).status == 200
 
@@ -268,7 +270,7 @@ async def test_many_readers(server: Server, site: Site) -> None:
     events = site.get(f"/events/{handler}?after_sequence=-1").messages
     assert [event["type"] for event in events] == ["Progress"] * 11 + ["StopEvent"]
     assert read_by_all == [[f"id: {event['id']}" for event in events]] * READERS
-    wait_for(lambda: inside(server)["readers"] == 0, timeout=2, what="the readers to be forgotten")
+    wait_for(lambda: inside(server)["readers"] == 0, what="the readers to be forgotten")
 
 
 async def test_requests_that_wait_hold_no_thread(server: Server, site: Site) -> None:

@@ -18,7 +18,7 @@ import httpx
 from tests.servers import wait_for
 
 # Seconds after which a test takes an answer, or the next part of a stream, for missing.
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 # The headers by which clients act. (Cache-Control and X-Accel-Buffering on streams are additions of ours.)
 HEADERS = ("content-type", "content-encoding", "content-disposition", "location", "www-authenticate")
