@@ -94,7 +94,7 @@ def logged(server: Server, handler_id: str) -> list[int]:
 
 @pytest.mark.parametrize("transport", ["auto", "websocket", "sse"])
 def test_a_server_that_is_killed_and_comes_back(transport: str, server: Server, page: Any) -> None:
-    handler_id = start(server, todo=ITEMS, delay=0.1)
+    handler_id = start(server, todo=ITEMS, delay=0.4)
     page.goto("/progress/")
     page.evaluate(_FOLLOW, [handler_id, transport])
     for seen in (5, 15):
